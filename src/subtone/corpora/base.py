@@ -90,6 +90,8 @@ class Row:
         ``"train"``, ``"dev"`` or ``"test"`` where the corpus has official parts.
     start_s, end_s
         The stretch of the file in seconds; ``end_s`` None means to the end.
+    corpus
+        Name for the column ``corpus`` where one reading holds several (a manifest); None takes the reader's.
     """
 
     file: Path
@@ -109,6 +111,7 @@ class Row:
     split: str | None = None
     start_s: float = 0.0
     end_s: float | None = None
+    corpus: str | None = None
 
 
 @dataclass
@@ -298,7 +301,7 @@ def table(corpus: Corpus, reading: Reading) -> pd.DataFrame:
     for name in COLUMNS:
         values: Sequence[Any]
         if name == "corpus":
-            values = [corpus.name] * len(rows)
+            values = [row.corpus or corpus.name for row in rows]
         elif name == "language":
             values = [row.language or language for row in rows]
         else:

@@ -20,7 +20,8 @@ from subtone.corpora.base import Reading, Row
 from subtone.errors import CorpusError
 
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wma", ".webm", ".mp4"}
+    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wma"}
+    | {".webm", ".mp4", ".avi", ".mkv", ".mov"}  # MELD, eNTERFACE, EMNS and MER come as video
 )
 Duplicates = Literal["error", "first"]
 """What to do when different files claim to be the same clip."""
