@@ -61,7 +61,7 @@ def dev_speakers(
     wanted = max(1, round(share * len(names))) if number is None else number
     if wanted >= len(names):
         raise ProtocolError(
-            f"fold {fold!r}: {wanted} of {len(names)} training speakers for development leaves none to train on;"
+            f"fold {fold!r}: {wanted} of {len(names)} training speakers for development leave none to train;"
             " lower dev_share or dev_speakers, or take dev='random' or dev='none'"
         )
     counts = np.zeros((len(names), int(labels.max()) + 1))
