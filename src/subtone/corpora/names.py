@@ -6,7 +6,6 @@ flatten them and rename their parents.
 
 from __future__ import annotations
 
-import csv
 import filecmp
 import os
 import re
@@ -14,15 +13,12 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from subtone.corpora.base import Reading, Row
+from subtone.audio import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from subtone.corpora.base import Reader, Reading, Row
 from subtone.errors import CorpusError
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wma"}
-    | {".webm", ".mp4", ".avi", ".mkv", ".mov"}  # MELD, eNTERFACE, EMNS and MER come as video
-)
 Duplicates = Literal["error", "first"]
 """What to do when different files claim to be the same clip."""
 
@@ -181,6 +177,8 @@ def read_names(
     CorpusError
         As said above, or if nothing of the corpus is there.
     """
+    if duplicates not in get_args(Duplicates):
+        raise CorpusError(f"corpus {corpus!r}: duplicates={duplicates!r} is neither 'error' nor 'first'")
     root = check_folder(corpus, folder)
     reading = Reading()
     found: dict[str, list[tuple[Clip, Row]]] = {}
@@ -209,6 +207,31 @@ def read_names(
         reading.rows.append(row)
         reading.duplicates += [(str(other.path), str(clip.path)) for other, _ in group if other is not clip]
     return reading
+
+
+def by_name(
+    corpus: str,
+    parse: Callable[[Clip], Row],
+    example: str,
+    *,
+    key: Callable[[Clip], str] = lambda clip: clip.stem,
+    prefer: tuple[str, ...] = (),
+) -> Reader:
+    """Make the reader of a corpus whose names alone carry everything; see :func:`read_names`."""
+
+    def read(folder: Path, *, skip_unknown: bool = False, duplicates: Duplicates = "error") -> Reading:
+        return read_names(
+            corpus,
+            folder,
+            parse,
+            example=example,
+            key=key,
+            skip_unknown=skip_unknown,
+            duplicates=duplicates,
+            prefer=prefer,
+        )
+
+    return read
 
 
 def _settle(
@@ -257,87 +280,3 @@ def _nothing(
         f"{start}none of its {len(unknown)} audio files is named as the corpus names them "
         f"({clip.path.relative_to(root)}: {rule}); {expected}{hint}"
     )
-
-
-def find_file(root: Path, *names: str) -> Path | None:
-    """Find an annotation file by name below a folder or beside it; the one nearest to the root wins.
-
-    Parameters
-    ----------
-    root
-        The corpus folder; its parent is looked at too, because people give the folder of the audio.
-    *names
-        File names, best first; case does not matter.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The file, or None if there is none.
-    """
-    wanted = [name.lower() for name in names]
-    hits: list[tuple[int, int, str]] = []
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        depth = len(Path(here).relative_to(root).parts)
-        hits += [
-            (wanted.index(name.lower()), depth, os.path.join(here, name))
-            for name in files
-            if name.lower() in wanted
-        ]
-    if not hits:
-        beside = [Path(root).absolute().parent / name for name in names]
-        return next((path for path in beside if path.is_file()), None)
-    return Path(min(hits)[2])
-
-
-def read_rows(
-    corpus: str, path: Path, columns: tuple[str, ...], *, delimiter: str = ","
-) -> list[dict[str, str]]:
-    """Read an annotation file with a header line into one dict a line, values without blanks at their ends.
-
-    Parameters
-    ----------
-    corpus
-        Name, for messages.
-    path
-        A text file in UTF-8 (a byte order mark is fine).
-    columns
-        Columns that must be there.
-    delimiter
-        Between the columns.
-
-    Returns
-    -------
-    list of dict
-        Column → value; a short line has empty values.
-
-    Raises
-    ------
-    CorpusError
-        If the file cannot be read or lacks a column.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-            header = [str(name).strip() for name in reader.fieldnames or ()]
-            lines = [
-                {
-                    str(name).strip(): str(value or "").strip()
-                    for name, value in line.items()
-                    if name is not None
-                }
-                for line in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(
-            f"corpus {corpus!r}: {path}: cannot be read ({error}); it should be UTF-8 text"
-        ) from error
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise CorpusError(
-            f"corpus {corpus!r}: {path}: lacks the column {absent[0]!r} "
-            f"(it has {', '.join(header) or 'none'}); "
-            "restore the corpus's own file or move this one away"
-        )
-    return lines
