@@ -1,0 +1,215 @@
+"""What every upstream promises: a frame grid, stacked layers, and frames that do not depend on the batch.
+
+The families live in files of their own; how a name becomes an upstream is told in `loading`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from subtone.errors import UpstreamError
+
+SAMPLE_RATE_HZ = 16_000
+"""The sampling rate of every upstream; ``subtone.load_audio`` resamples to it."""
+
+Wave = npt.NDArray[np.floating[Any]] | Tensor
+"""One clip: ``(samples,)`` float, 16 kHz, mono, nominally in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of an upstream lie in the wave; plain sample counts at ``sample_rate_hz``.
+
+    Frame ``t`` stands for its *hop cell* ``[offset + hop * t, offset + hop * (t + 1))``: the stretch of one hop
+    centred on the middle of its receptive field. Cells of neighbours touch and never overlap. The first and last cells
+    are *not* stretched to the ends of the wave; they are only clipped to it.
+
+    Attributes
+    ----------
+    hop
+        Samples from one frame to the next, e.g. 320 (20 ms).
+    window
+        Samples that a frame's convolutions see (its receptive field before any attention), e.g. 400 (25 ms).
+    offset
+        First sample of frame 0's hop cell, before clipping; negative when the encoder pads its input.
+    sample_rate_hz
+        Samples in a second, 16,000.
+    shortest
+        Fewest samples that give a frame of their own; ``window`` unless the encoder pads its input.
+
+    Examples
+    --------
+    >>> grid = FrameGrid(hop=320, window=400, offset=40)
+    >>> grid.num_frames(16_000)
+    49
+    >>> grid.cells(2, 500).tolist()
+    [[40, 360], [360, 500]]
+    >>> grid.times_s(2).tolist()
+    [0.0125, 0.0325]
+    """
+
+    hop: int
+    window: int
+    offset: int
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    shortest: int | None = None
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many frames a clip of ``num_samples`` has; at least 1, because shorter clips are padded."""
+        shortest = self.window if self.shortest is None else self.shortest
+        return max(1, (num_samples - shortest) // self.hop + 1)
+
+    def cells(self, num_frames: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Return each frame's hop cell ``[start, end)`` in samples, clipped to the wave, ``(frames, 2)`` int64.
+
+        A cell that lies beyond the wave (a padded clip) is empty: its start equals its end.
+        """
+        starts = self.offset + self.hop * np.arange(num_frames, dtype=np.int64)  # (frames,)
+        cells = np.stack([starts, starts + self.hop], axis=1)  # (frames, 2)
+        return np.clip(cells, 0, num_samples)
+
+    def times_s(self, num_frames: int) -> npt.NDArray[np.float64]:
+        """Return the centre of each frame in seconds from the start of the clip, ``(frames,)``."""
+        centres = self.offset + self.hop / 2 + self.hop * np.arange(num_frames, dtype=np.float64)
+        return centres / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The frames of a batch of clips.
+
+    Attributes
+    ----------
+    frames
+        ``(batch, layers, frames, dim)``; zero where ``mask`` is False.
+    mask
+        ``(batch, frames)`` bool, True where a frame belongs to the clip.
+    too_short
+        For each clip, whether it was shorter than the receptive field and got padded to it with zeros.
+    """
+
+    frames: Tensor
+    mask: Tensor
+    too_short: tuple[bool, ...]
+
+
+class Upstream(abc.ABC):
+    """Waves in, frames of all layers out; a clip's frames are the same alone and in any batch.
+
+    Attributes
+    ----------
+    name
+        What it was loaded by.
+    grid
+        Where its frames lie.
+    dim
+        Width of a frame.
+    num_layers
+        Hidden layers handed out; for transformers the input of the first layer counts as layer 0.
+    min_samples
+        Clips shorter than this are padded to it with zeros and flagged ``too_short``.
+    """
+
+    name: str
+    grid: FrameGrid
+    dim: int
+    num_layers: int
+    min_samples: int
+
+    @abc.abstractmethod
+    def encode(self, waves: Sequence[Wave]) -> Encoded:
+        """Encode clips of any lengths as one batch; differentiable when gradients are enabled.
+
+        Parameters
+        ----------
+        waves
+            Clips, each ``(samples,)`` float at 16 kHz, NumPy or torch, at least one.
+
+        Returns
+        -------
+        Encoded
+            Frames of all layers, their mask, and which clips were too short.
+
+        Raises
+        ------
+        UpstreamError
+            If a clip is not one-dimensional float, or holds NaN or infinity.
+        """
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of weights and configuration: two upstreams with the same one give the same frames."""
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return a JSON-serialisable description that `load_from_config` reads back."""
+
+    @abc.abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write the upstream as a folder that `load` reads back to the identical upstream."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network, or None when there is nothing to train."""
+        return None
+
+    @property
+    @abc.abstractmethod
+    def device(self) -> torch.device:
+        """Where the computation happens."""
+
+    @abc.abstractmethod
+    def to(self, device: str | torch.device) -> Upstream:
+        """Move to a device, in place; returns itself."""
+
+    def extract(self, waves: Sequence[Wave]) -> list[npt.NDArray[np.float32]]:
+        """Return the frames of each clip, one clip at a time: the fastest way on few CPU cores.
+
+        Runs in evaluation mode without gradients, whatever mode the network is in, and leaves that mode as it was.
+
+        Parameters
+        ----------
+        waves
+            Clips, each ``(samples,)`` float at 16 kHz, NumPy or torch; may be empty.
+
+        Returns
+        -------
+        list of NDArray
+            Each ``(layers, frames, dim)`` float32, equal to `encode` of any batch with that clip.
+
+        Raises
+        ------
+        UpstreamError
+            If a clip is not one-dimensional float, or holds NaN or infinity.
+        """
+        modes = [] if self.module is None else [(part, part.training) for part in self.module.modules()]
+        if self.module is not None:
+            self.module.eval()
+        try:
+            with torch.no_grad():
+                return [self._extract_one(wave, number) for number, wave in enumerate(waves)]
+        finally:
+            for part, training in modes:
+                part.training = training
+
+    def _extract_one(self, wave: Wave, number: int) -> npt.NDArray[np.float32]:
+        try:
+            encoded = self.encode([wave])
+        except UpstreamError as error:
+            # The batch of one calls every clip "wave 0"; name the clip that the caller knows.
+            raise UpstreamError(str(error).replace("wave 0", f"wave {number}", 1)) from None
+        frames: npt.NDArray[np.float32] = encoded.frames[0].float().cpu().numpy()  # (layers, frames, dim)
+        return frames
+
+    def __repr__(self) -> str:
+        """Name the family, the checkpoint and the shape of what comes out."""
+        return f"{type(self).__name__}({self.name!r}, layers={self.num_layers}, dim={self.dim})"

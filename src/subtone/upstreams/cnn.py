@@ -1,0 +1,109 @@
+"""Encoders on a convolutional stack over the wave: wav2vec 2.0, XLS-R, HuBERT, WavLM, data2vec, UniSpeech and UniSpeech-SAT.
+
+The networks are the published ones. Three things are put right so that a batch cannot change a clip: the group norm of
+the first convolution takes its statistics over valid frames (`group_norm`), every convolution over frames sees zeros
+beyond a clip's end, and the attention mask is always given, whatever the model card says.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from subtone.upstreams import valid
+from subtone.upstreams.base import Encoded, FrameGrid, Wave
+from subtone.upstreams.checkpoint import Checkpoint
+from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack, zero_mean_unit_variance
+from subtone.upstreams.group_norm import ClipwiseFirstConv
+from subtone.upstreams.huggingface import HuggingFaceUpstream
+
+_CLASSES = {
+    "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
+    "hubert": ("HubertConfig", "HubertModel"),
+    "wavlm": ("WavLMConfig", "WavLMModel"),
+    "data2vec-audio": ("Data2VecAudioConfig", "Data2VecAudioModel"),
+    "unispeech": ("UniSpeechConfig", "UniSpeechModel"),
+    "unispeech-sat": ("UniSpeechSatConfig", "UniSpeechSatModel"),
+    "wav2vec2-conformer": ("Wav2Vec2ConformerConfig", "Wav2Vec2ConformerModel"),
+}
+
+
+class CnnUpstream(HuggingFaceUpstream):
+    """An encoder whose first stage is an unpadded stack of convolutions over the wave.
+
+    Each clip is scaled to zero mean and unit variance over its own samples if the checkpoint's preprocessor
+    configuration says so (``do_normalize``). Without one, ``layer``-norm models are scaled and ``group``-norm models are
+    not, as they were pre-trained; a group norm undoes the scale anyway.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        config: Any = self._module.config
+        kernels, strides = list(config.conv_kernel), list(config.conv_stride)
+        hop = math.prod(strides)
+        window = 1
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            window = (window - 1) * stride + kernel
+        self.grid = FrameGrid(hop=hop, window=window, offset=(window - hop) // 2)
+        self.dim = int(config.hidden_size)
+        self.num_layers = int(config.num_hidden_layers) + 1
+        self.min_samples = window
+        layer_norm = getattr(config, "feat_extract_norm", "layer") == "layer"
+        self.normalize = bool((checkpoint.preprocessor or {}).get("do_normalize", layer_norm))
+
+    def build(self, config: dict[str, Any]) -> nn.Module:
+        """Build the published network and put its padding right."""
+        config_class, model_class = (
+            getattr(transformers, name) for name in _CLASSES[str(config["model_type"])]
+        )
+        settings = config_class.from_dict(config)
+        settings.layerdrop = 0.0  # a dropped layer would be missing from the stack of layers
+        settings.apply_spec_augment = False
+        settings.add_adapter = False  # sits after the last layer and is none of them
+        settings.return_dict = True
+        module: nn.Module = model_class(settings)
+        convolutions: Any = module.get_submodule("feature_extractor.conv_layers")
+        if isinstance(
+            convolutions[0].layer_norm if hasattr(convolutions[0], "layer_norm") else None, nn.GroupNorm
+        ):
+            convolutions[0] = ClipwiseFirstConv(convolutions[0])
+        for part in module.get_submodule("encoder").modules():
+            if isinstance(part, nn.Conv1d) and part.kernel_size[0] > 1:
+                valid.zero_padding_before(part)
+        if config["model_type"] == "wavlm":
+            # torch's remark on how the published attention passes its masks, once a process.
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+        return module
+
+    def front_end(self) -> dict[str, Any]:
+        """Return whether clips are normalised."""
+        return {"normalize": self.normalize}
+
+    def encode(self, waves: Sequence[Wave]) -> Encoded:
+        """Encode clips of any lengths as one batch; see `Upstream.encode`."""
+        clips = as_clips(waves, self.device)
+        too_short = tuple(len(clip) < self.min_samples for clip in clips)
+        if self.normalize:
+            clips = [zero_mean_unit_variance(clip) for clip in clips]
+        clips = [lengthen(clip, self.min_samples) for clip in clips]
+        num_samples = [len(clip) for clip in clips]
+        num_frames = [self.grid.num_frames(n) for n in num_samples]
+        wave = stack(clips).to(self.dtype)  # (batch, samples)
+        for part in self._module.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.eval()  # its batch statistics would mix the clips, padding included
+        with valid.batch(num_samples, num_frames):
+            output = self._module(
+                wave,
+                attention_mask=mask_of(num_samples, wave.device).long(),
+                output_hidden_states=True,
+            )
+        frames = torch.stack(output.hidden_states, dim=1)  # (batch, layers, frames, dim)
+        mask = mask_of(num_frames, wave.device)  # (batch, frames)
+        return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)

@@ -1,0 +1,161 @@
+"""Filter banks as an upstream: the classic features, one layer, nothing learned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from subtone.errors import UpstreamError
+from subtone.upstreams import kaldi
+from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
+from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
+from subtone.upstreams.files import write_whole
+
+Cmvn = Literal["none", "utterance"]
+MODEL_TYPE = "subtone-fbank"
+_NAME = re.compile(r"fbank(:(?P<num_mel>\d+))?(?P<extras>(\+[a-z]+)*)")
+
+
+@dataclass(frozen=True)
+class FilterBankOptions:
+    """What a frame of filter banks holds.
+
+    Attributes
+    ----------
+    num_mel
+        Mel bands, 1 to 128; 80 is the usual number for speech.
+    deltas
+        Highest time derivative appended to a frame, 0 to 2.
+    cmvn
+        ``"utterance"`` scales each band to mean 0 and variance 1 over the clip; ``"none"`` keeps the level, which
+        carries emotion, and is the default.
+    """
+
+    num_mel: int = 80
+    deltas: int = 0
+    cmvn: Cmvn = "none"
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if (
+            isinstance(self.num_mel, bool)
+            or not isinstance(self.num_mel, int)
+            or not 1 <= self.num_mel <= 128
+        ):
+            raise UpstreamError(f"fbank: num_mel must be a whole number from 1 to 128, got {self.num_mel!r}")
+        if isinstance(self.deltas, bool) or self.deltas not in (0, 1, 2):
+            raise UpstreamError(f"fbank: deltas must be 0, 1 or 2, got {self.deltas!r}")
+        if self.cmvn not in get_args(Cmvn):
+            raise UpstreamError(f"fbank: cmvn must be one of {', '.join(get_args(Cmvn))}, got {self.cmvn!r}")
+
+    @property
+    def name(self) -> str:
+        """The name that `parse_name` reads back, e.g. ``"fbank:40+deltas"``."""
+        deltas = ("", "+delta", "+deltas")[self.deltas]
+        return f"fbank:{self.num_mel}{deltas}{'+cmvn' if self.cmvn == 'utterance' else ''}"
+
+
+def parse_name(name: str) -> FilterBankOptions | None:
+    """Read ``"fbank"``, ``"fbank:40"``, ``"fbank+deltas"``, ``"fbank:40+delta+cmvn"``; None for any other name.
+
+    ``+delta`` appends the first derivative, ``+deltas`` the first and second, ``+cmvn`` normalises each clip.
+
+    Raises
+    ------
+    UpstreamError
+        If the name begins so but goes on otherwise.
+
+    Examples
+    --------
+    >>> parse_name("fbank:40+deltas")
+    FilterBankOptions(num_mel=40, deltas=2, cmvn='none')
+    >>> parse_name("facebook/hubert-base-ls960") is None
+    True
+    """
+    if not re.match(r"fbank($|[:+])", name):
+        return None
+    match = _NAME.fullmatch(name)
+    extras = set(match["extras"].split("+")[1:]) if match else {"?"}
+    if match is None or extras - {"delta", "deltas", "cmvn"} or {"delta", "deltas"} <= extras:
+        raise UpstreamError(
+            f"upstream {name!r}: filter banks are named fbank[:BANDS][+delta|+deltas][+cmvn], e.g. fbank:40+deltas"
+        )
+    return FilterBankOptions(
+        num_mel=int(match["num_mel"] or 80),
+        deltas=2 if "deltas" in extras else int("delta" in extras),
+        cmvn="utterance" if "cmvn" in extras else "none",
+    )
+
+
+class FilterBank(Upstream):
+    """Kaldi-style log-mel filter banks, one layer; see `kaldi.filter_bank` for the recipe.
+
+    Parameters
+    ----------
+    options
+        Bands, deltas, normalisation.
+    device
+        Where to compute.
+
+    Examples
+    --------
+    >>> FilterBank().extract([torch.zeros(16_000)])[0].shape
+    (1, 98, 80)
+    """
+
+    def __init__(self, options: FilterBankOptions | None = None, device: str | torch.device = "cpu") -> None:
+        self.options = options or FilterBankOptions()
+        self.name = self.options.name
+        self.grid = FrameGrid(hop=kaldi.HOP, window=kaldi.WINDOW, offset=(kaldi.WINDOW - kaldi.HOP) // 2)
+        self.dim = self.options.num_mel * (self.options.deltas + 1)
+        self.num_layers = 1
+        self.min_samples = kaldi.WINDOW
+        self._device = torch.device(device)
+
+    def encode(self, waves: Sequence[Wave]) -> Encoded:
+        """Encode clips of any lengths as one batch; see `Upstream.encode`."""
+        clips = as_clips(waves, self._device)
+        features = [self._features(lengthen(clip, self.min_samples)) for clip in clips]
+        frames = stack(features)[:, None]  # (batch, 1, frames, dim)
+        mask = mask_of([len(f) for f in features], self._device)  # (batch, frames)
+        return Encoded(frames, mask, tuple(len(clip) < self.min_samples for clip in clips))
+
+    def _features(self, clip: Tensor) -> Tensor:
+        features = kaldi.filter_bank(clip, self.options.num_mel)  # (frames, num_mel)
+        features = kaldi.add_deltas(features, self.options.deltas)  # (frames, dim)
+        if self.options.cmvn == "utterance":
+            variance, mean = torch.var_mean(features, dim=0, correction=0)
+            features = (features - mean) * torch.rsqrt(variance + 1e-7)
+        return features
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the options: there are no weights."""
+        return hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()
+
+    def config(self) -> dict[str, Any]:
+        """Return the kind and the options."""
+        return {"kind": "fbank", **asdict(self.options)}
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder with ``config.json`` alone."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        document = {"model_type": MODEL_TYPE, **asdict(self.options)}
+        write_whole(Path(folder) / "config.json", json.dumps(document, indent=2).encode())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the computation happens."""
+        return self._device
+
+    def to(self, device: str | torch.device) -> FilterBank:
+        """Compute on another device from now on; returns itself."""
+        self._device = torch.device(device)
+        return self

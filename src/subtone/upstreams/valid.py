@@ -1,0 +1,52 @@
+"""How long each clip of the batch in flight is, for layers deep inside a network that only see padded tensors.
+
+The lengths travel beside the call in a context variable, so that threads never see each other's batches and networks
+stay copyable. Called without it (the bare network, outside `Upstream.encode`), layers behave as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import Tensor, nn
+
+from subtone.upstreams.clips import mask_of
+
+_SAMPLES: ContextVar[tuple[int, ...] | None] = ContextVar("valid_samples", default=None)
+_FRAMES: ContextVar[tuple[int, ...] | None] = ContextVar("valid_frames", default=None)
+
+
+@contextmanager
+def batch(num_samples: Sequence[int], num_frames: Sequence[int]) -> Iterator[None]:
+    """Declare the valid samples and frames of each clip while the network runs."""
+    samples_token, frames_token = _SAMPLES.set(tuple(num_samples)), _FRAMES.set(tuple(num_frames))
+    try:
+        yield
+    finally:
+        _SAMPLES.reset(samples_token)
+        _FRAMES.reset(frames_token)
+
+
+def samples() -> tuple[int, ...] | None:
+    """Return the valid samples of each clip in flight, or None outside a batch."""
+    return _SAMPLES.get()
+
+
+def zero_padding_before(conv: nn.Module) -> None:
+    """Make a convolution over frames see zeros beyond each clip's end, as it does when the clip is alone.
+
+    The convolution's input is ``(batch, channels, frames)`` on the upstream's frame grid.
+    """
+    conv.register_forward_pre_hook(_zero_padding)
+
+
+def _zero_padding(_conv: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    lengths = _FRAMES.get()
+    frames: Tensor = inputs[0]
+    if lengths is None or all(n == frames.shape[-1] for n in lengths):
+        return None
+    padded = ~mask_of(lengths, frames.device)[:, None, :]  # (batch, 1, frames)
+    return (frames.masked_fill(padded, 0.0), *inputs[1:])

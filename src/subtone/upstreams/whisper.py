@@ -1,0 +1,171 @@
+"""The Whisper encoder on clips as long as they are, not padded to 30 s.
+
+The log-mel front end and the encoder's arithmetic are the published ones; a clip of exactly 30 s gives the published
+hidden states. Shorter clips use the first positions only, which is four to ten times faster for an utterance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperConfig
+from transformers.audio_utils import mel_filter_bank
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from subtone.errors import UpstreamError
+from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Wave
+from subtone.upstreams.checkpoint import Checkpoint
+from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
+from subtone.upstreams.huggingface import HuggingFaceUpstream
+
+_FFT = 400  # samples: 25 ms
+_MEL_HOP = 160  # samples: 10 ms
+_HOP = 2 * _MEL_HOP  # the second convolution halves the rate
+
+
+class WhisperUpstream(HuggingFaceUpstream):
+    """A Whisper encoder without its padding to 30 s; a decoder in the checkpoint is not loaded.
+
+    A clip longer than the encoder's positions (30 s as published) is cut into the fewest pieces that fit, of equal
+    length to within a frame, each encoded as a clip of its own; their frames are joined in order, so none is lost.
+    """
+
+    weights_prefix: ClassVar[str] = "encoder."
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        config: Any = self._module.config
+        # Frame t is centred on sample 320 t; counting begins with one mel frame. The receptive field is a mel window,
+        # one mel hop to each side by the first convolution and one more by the second.
+        self.grid = FrameGrid(
+            hop=_HOP,
+            window=_FFT + 4 * _MEL_HOP,
+            offset=-_HOP // 2,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            shortest=_MEL_HOP,
+        )
+        self.dim = int(config.d_model)
+        self.num_layers = int(config.encoder_layers) + 1
+        self.min_samples = _FFT
+        self._num_mel = int(config.num_mel_bins)
+        self._positions = int(config.max_source_positions)
+        for key, expected in (("n_fft", _FFT), ("hop_length", _MEL_HOP), ("feature_size", self._num_mel)):
+            given = (checkpoint.preprocessor or {}).get(key, expected)
+            if given != expected:
+                raise UpstreamError(
+                    f"upstream {self.name!r}: preprocessor_config.json says {key}={given}; a Whisper encoder with "
+                    f"{self._num_mel} mel bands needs {expected}"
+                )
+
+    def build(self, config: dict[str, Any]) -> nn.Module:
+        """Build the encoder alone."""
+        settings = WhisperConfig.from_dict(config)
+        settings.encoder_layerdrop = 0.0  # a dropped layer would be missing from the stack of layers
+        module: nn.Module = WhisperEncoder(settings)
+        return module
+
+    def front_end(self) -> dict[str, Any]:
+        """Return the mel bands; the rest is fixed."""
+        return {"num_mel": self._num_mel}
+
+    def encode(self, waves: Sequence[Wave]) -> Encoded:
+        """Encode clips of any lengths as one batch; see `Upstream.encode`."""
+        clips = as_clips(waves, self.device)
+        too_short = tuple(len(clip) < self.min_samples for clip in clips)
+        pieces = [self._pieces(clip) for clip in clips]
+        encoded = self._encode_pieces([piece for clip in pieces for piece in clip])
+        joined, start = [], 0
+        for clip in pieces:
+            joined.append(torch.cat(encoded[start : start + len(clip)]))  # (frames, layers, dim)
+            start += len(clip)
+        frames = stack(joined).transpose(1, 2)  # (batch, layers, frames, dim)
+        return Encoded(frames, mask_of([len(f) for f in joined], frames.device), too_short)
+
+    def _pieces(self, clip: Tensor) -> list[Tensor]:
+        """Cut a clip into the fewest pieces that the encoder's positions can hold; most clips stay whole."""
+        num_frames = self.grid.num_frames(len(clip))
+        num_pieces = -(-num_frames // self._positions)
+        cuts = [_HOP * (num_frames * i // num_pieces) for i in range(num_pieces)] + [len(clip)]
+        return [
+            lengthen(clip[start:end], self.min_samples)
+            for start, end in zip(cuts[:-1], cuts[1:], strict=True)
+        ]
+
+    def _encode_pieces(self, pieces: list[Tensor]) -> list[Tensor]:
+        """Return ``(frames, layers, dim)`` of each piece."""
+        encoder: Any = self._module
+        mels = [
+            log_mel(piece, self._num_mel).to(self.dtype) for piece in pieces
+        ]  # each (mel frames, num_mel)
+        num_mel_frames = [len(mel) for mel in mels]
+        num_frames = [(n + 1) // 2 for n in num_mel_frames]
+        mask = mask_of(num_frames, self.device)  # (batch, frames)
+        padded = ~mask_of(num_mel_frames, self.device)[:, None, :]  # (batch, 1, mel frames)
+
+        x = stack(mels).transpose(
+            1, 2
+        )  # (batch, num_mel, mel frames), zero beyond each clip as conv1 pads it
+        x = functional.gelu(encoder.conv1(x)).masked_fill(padded, 0.0)  # (batch, dim, mel frames)
+        x = functional.gelu(encoder.conv2(x)).transpose(1, 2)  # (batch, frames, dim)
+        x = x + encoder.embed_positions.weight[: x.shape[1]]
+        x = functional.dropout(x, p=encoder.dropout, training=encoder.training)
+
+        attention = None
+        if len(set(num_frames)) > 1:
+            blocked = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
+            blocked = blocked.masked_fill(~mask, torch.finfo(x.dtype).min)  # (batch, frames)
+            attention = blocked[:, None, None, :].expand(-1, 1, x.shape[1], -1)  # (batch, 1, frames, frames)
+        layers = [x]
+        for layer in encoder.layers:
+            x = layer(x, attention)
+            layers.append(x)
+        layers[-1] = encoder.layer_norm(x)  # as published: the last hidden state is the normed one
+        stacked = torch.stack(layers, dim=2)  # (batch, frames, layers, dim)
+        return [rows[:n] for rows, n in zip(stacked, num_frames, strict=True)]
+
+
+def log_mel(wave: Tensor, num_mel: int) -> Tensor:
+    """Return Whisper's log-mel spectrogram of a clip as long as it is.
+
+    Power of a 400-point Hann spectrum every 160 samples, the clip mirrored at its ends; Slaney mel bands; base-10
+    logarithm, floored eight orders below the clip's own maximum; ``(x + 4) / 4``.
+
+    Parameters
+    ----------
+    wave
+        ``(samples,)`` float, 16 kHz, at least 400 samples.
+    num_mel
+        Mel bands: 80, or 128 since large-v3.
+
+    Returns
+    -------
+    Tensor
+        ``(samples // 160, num_mel)`` float32.
+    """
+    window = torch.hann_window(_FFT, device=wave.device)
+    spectrum = torch.stft(wave, _FFT, _MEL_HOP, window=window, return_complex=True)[
+        :, :-1
+    ]  # (bins, mel frames)
+    power = spectrum.real.square() + spectrum.imag.square()
+    mel = (_mel_filters(num_mel).to(wave.device) @ power).clamp(min=1e-10).log10()  # (num_mel, mel frames)
+    mel = torch.maximum(mel, mel.max() - 8.0)
+    return ((mel + 4.0) / 4.0).T.contiguous()  # (mel frames, num_mel)
+
+
+@lru_cache(maxsize=4)
+def _mel_filters(num_mel: int) -> Tensor:
+    filters = mel_filter_bank(
+        num_frequency_bins=1 + _FFT // 2,
+        num_mel_filters=num_mel,
+        min_frequency=0.0,
+        max_frequency=8000.0,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters).float().T.contiguous()  # (num_mel, bins)
