@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from subtone.evaluation.answers import soft_vote
 from subtone.evaluation.comparison import Comparison, compare
+from subtone.evaluation.results import describe_environment, read_metrics, refuse_if_taken, write_results
 from subtone.evaluation.scoring import Evaluation, FoldScore, evaluate
 
-__all__ = ["Comparison", "Evaluation", "FoldScore", "compare", "evaluate", "soft_vote"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "FoldScore",
+    "compare",
+    "describe_environment",
+    "evaluate",
+    "read_metrics",
+    "refuse_if_taken",
+    "soft_vote",
+    "write_results",
+]

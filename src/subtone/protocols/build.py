@@ -122,10 +122,9 @@ def build(
     ...     index=pd.Index([f"{n}.wav" for n in range(6)], name="file"),
     ... )
     >>> split = build(table, "speaker")
-    >>> split.protocol.describe()
-    'toy · 2 classes (anger, sadness) · leave-one-speaker-out, 3 folds · dev: 20 % of training speakers · 6
-    clips, 3
-     speakers · leaks not checked: audio · sha256 ...'
+    >>> print(split.protocol)
+    toy · 2 classes (anger, sadness) · leave-one-speaker-out, 3 folds · dev: 20 % of training speakers
+     · 6 clips, 3 speakers · leaks not checked: audio · sha256 ...
     >>> split.folds[0].name, split.folds[0].test
     ('a', array([0, 1]))
     """
