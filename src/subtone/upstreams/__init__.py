@@ -1,7 +1,7 @@
 """Upstreams: a waveform becomes frames, layers × frames × dim, on a declared grid.
 
-`load` opens filter banks, local folders and hub models; an `Upstream` then has ``extract`` for features and ``encode``
-for training. Knows nothing of emotions.
+`load` opens filter banks, local folders and hub models; an `Upstream` then has ``extract`` for features and
+``encode`` for training. Knows nothing of emotions.
 """
 
 from __future__ import annotations

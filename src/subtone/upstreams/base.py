@@ -29,9 +29,9 @@ Wave = npt.NDArray[np.floating[Any]] | Tensor
 class FrameGrid:
     """Where the frames of an upstream lie in the wave; plain sample counts at ``sample_rate_hz``.
 
-    Frame ``t`` stands for its *hop cell* ``[offset + hop * t, offset + hop * (t + 1))``: the stretch of one hop
-    centred on the middle of its receptive field. Cells of neighbours touch and never overlap. The first and last cells
-    are *not* stretched to the ends of the wave; they are only clipped to it.
+    Frame ``t`` stands for its *hop cell* ``[offset + hop * t, offset + hop * (t + 1))``: the stretch of one
+    hop centred on the middle of its receptive field. Cells of neighbours touch and never overlap. The first
+    and last cells are *not* stretched to the ends of the wave; they are only clipped to it.
 
     Attributes
     ----------
@@ -64,12 +64,12 @@ class FrameGrid:
     shortest: int | None = None
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many frames a clip of ``num_samples`` has; at least 1, because shorter clips are padded."""
+        """Return how many frames a clip of ``num_samples`` has; at least 1, as shorter clips are padded."""
         shortest = self.window if self.shortest is None else self.shortest
         return max(1, (num_samples - shortest) // self.hop + 1)
 
     def cells(self, num_frames: int, num_samples: int) -> npt.NDArray[np.int64]:
-        """Return each frame's hop cell ``[start, end)`` in samples, clipped to the wave, ``(frames, 2)`` int64.
+        """Return each frame's hop cell ``[start, end)`` in samples, clipped to the wave; ``(frames, 2)``.
 
         A cell that lies beyond the wave (a padded clip) is empty: its start equals its end.
         """
@@ -147,7 +147,7 @@ class Upstream(abc.ABC):
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Return the SHA-256 of weights and configuration: two upstreams with the same one give the same frames."""
+        """Return the SHA-256 of weights and configuration: the same one means the same frames."""
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
@@ -174,7 +174,8 @@ class Upstream(abc.ABC):
     def extract(self, waves: Sequence[Wave]) -> list[npt.NDArray[np.float32]]:
         """Return the frames of each clip, one clip at a time: the fastest way on few CPU cores.
 
-        Runs in evaluation mode without gradients, whatever mode the network is in, and leaves that mode as it was.
+        Runs in evaluation mode without gradients, whatever mode the network is in, and leaves that mode as it
+        was.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""A checkpoint folder as published on the Hugging Face hub: configuration, preprocessing, weights; read safely.
+"""A checkpoint folder as on the Hugging Face hub: configuration, preprocessing, weights; read safely.
 
-Weights are tensors and never code: safetensors first, and a pickled ``pytorch_model.bin`` only through the restricted
-reader of torch that builds nothing but tensors.
+Weights are tensors and never code: safetensors first, and a pickled ``pytorch_model.bin`` only through the
+restricted reader of torch that builds nothing but tensors.
 """
 
 from __future__ import annotations
@@ -109,13 +109,14 @@ def _read_json(path: Path, name: str) -> dict[str, Any] | None:
 def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy a checkpoint's weights into a network, in the network's own precision.
 
-    The network may be a part of the checkpoint (the encoder of a fine-tuned classifier, of an encoder and decoder);
-    the rest stays on disk.
+    The network may be a part of the checkpoint (the encoder of a fine-tuned classifier, of an encoder and
+    decoder); the rest stays on disk.
 
     Raises
     ------
     UpstreamError
-        If a weight is missing or has another shape, so that no part is ever left random; or the file is unsafe or damaged.
+        If a weight is missing or has another shape, so that no part is ever left random; or the file is
+        unsafe or damaged.
     """
     wanted = module.state_dict()
     shelf = _Shelf(checkpoint)
@@ -136,8 +137,8 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
                 target.copy_(value)
     if missing:
         raise UpstreamError(
-            f"upstream {checkpoint.name!r}: the checkpoint lacks {len(missing)} of {len(wanted)} weights of a "
-            f"{checkpoint.model_type} encoder, first {missing[0]!r}; it is incomplete or of another family"
+            f"upstream {checkpoint.name!r}: the checkpoint lacks {len(missing)} of {len(wanted)} weights of "
+            f"a {checkpoint.model_type} encoder, first {missing[0]!r}; it is incomplete or of another family"
         )
     if misfits:
         raise UpstreamError(
@@ -178,7 +179,8 @@ class _Shelf:
         try:
             if path.suffix == ".safetensors":
                 file = safe_open(path, framework="pt")
-                self._files.update(dict.fromkeys(file.keys(), file))
+                names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
+                self._files.update(dict.fromkeys(names, file))
             else:
                 tensors = torch.load(path, map_location="cpu", weights_only=True)
                 if isinstance(tensors, dict):
@@ -186,8 +188,8 @@ class _Shelf:
         except pickle.UnpicklingError as error:
             first = str(error).splitlines()[0]
             raise UpstreamError(
-                f"upstream {self._checkpoint.name!r}: refused, {path.name} is a pickle that holds more than tensors, "
-                f"it may contain code ({first}); ask for the weights as safetensors"
+                f"upstream {self._checkpoint.name!r}: refused, {path.name} is a pickle that holds more than "
+                f"tensors, it may contain code ({first}); ask for the weights as safetensors"
             ) from None
         except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
             raise UpstreamError(
@@ -202,7 +204,7 @@ class _Shelf:
 
 
 def _prefix(wanted: list[str], stored: set[str]) -> str:
-    """Return what a checkpoint puts before the encoder's names, e.g. ``"wav2vec2."`` in a fine-tuned classifier."""
+    """Return what stands before the encoder's names, e.g. ``"wav2vec2."`` in a fine-tuned classifier."""
     best, most = "", -1
     for probe in wanted[:3]:
         for name in stored:

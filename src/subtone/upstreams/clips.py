@@ -51,8 +51,8 @@ def _as_clip(wave: Wave, number: int, device: torch.device) -> Tensor:
         array = np.asarray(wave)
         if array.dtype.kind != "f":
             raise UpstreamError(
-                f"wave {number} must hold floats in [-1, 1], got {array.dtype}; divide integers by their full scale "
-                "or read the file with subtone.load_audio"
+                f"wave {number} must hold floats in [-1, 1], got {array.dtype}; divide integers by their "
+                "full scale or read the file with subtone.load_audio"
             )
         # A copy when the memory is read-only or strided backwards, neither of which torch can share.
         clip = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
@@ -60,7 +60,8 @@ def _as_clip(wave: Wave, number: int, device: torch.device) -> Tensor:
         clip = wave
         if not clip.is_floating_point():
             raise UpstreamError(
-                f"wave {number} must hold floats in [-1, 1], got {clip.dtype}; divide integers by their full scale"
+                f"wave {number} must hold floats in [-1, 1], got {clip.dtype}; divide integers by their full "
+                "scale"
             )
     if clip.ndim != 1:
         raise UpstreamError(
@@ -76,12 +77,13 @@ def _as_clip(wave: Wave, number: int, device: torch.device) -> Tensor:
 def zero_mean_unit_variance(clip: Tensor) -> Tensor:
     """Scale a clip to mean 0 and variance 1 over its own samples: ``(x - mean) / sqrt(var + 1e-7)``.
 
-    The recipe of wav2vec 2.0 and its kin (``do_normalize`` in their preprocessor configuration). An empty clip stays.
+    The recipe of wav2vec 2.0 and its kin (``do_normalize`` in their preprocessor configuration). An empty
+    clip stays.
 
     Examples
     --------
     >>> zero_mean_unit_variance(torch.tensor([1.0, 3.0]))
-    tensor([-1.0000,  1.0000])
+    tensor([-1.,  1.])
     """
     if clip.numel() == 0:
         return clip
@@ -96,7 +98,7 @@ def lengthen(clip: Tensor, num_samples: int) -> Tensor:
 
 
 def stack(clips: Sequence[Tensor]) -> Tensor:
-    """Stack clips or frame sequences ``(length, ...)``, zero-padded at their ends, to ``(batch, longest, ...)``."""
+    """Stack ``(length, ...)`` tensors, zero-padded at their ends, to ``(batch, longest, ...)``."""
     return clips[0].unsqueeze(0) if len(clips) == 1 else pad_sequence(list(clips), batch_first=True)
 
 

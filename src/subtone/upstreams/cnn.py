@@ -1,8 +1,9 @@
-"""Encoders on a convolutional stack over the wave: wav2vec 2.0, XLS-R, HuBERT, WavLM, data2vec, UniSpeech and UniSpeech-SAT.
+"""Encoders on convolutions over the wave: wav2vec 2.0, XLS-R, HuBERT, WavLM, data2vec, UniSpeech(-SAT).
 
-The networks are the published ones. Three things are put right so that a batch cannot change a clip: the group norm of
-the first convolution takes its statistics over valid frames (`group_norm`), every convolution over frames sees zeros
-beyond a clip's end, and the attention mask is always given, whatever the model card says.
+The networks are the published ones. Three things are put right so that a batch cannot change a clip: the
+group norm of the first convolution takes its statistics over valid frames (`group_norm`), every convolution
+over frames sees zeros beyond a clip's end, and the attention mask is always given, whatever the model card
+says.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack, zero_mean_unit_variance
 from subtone.upstreams.group_norm import ClipwiseFirstConv
 from subtone.upstreams.huggingface import HuggingFaceUpstream
+from subtone.upstreams.precision import full_precision
 
 _CLASSES = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -38,8 +40,8 @@ class CnnUpstream(HuggingFaceUpstream):
     """An encoder whose first stage is an unpadded stack of convolutions over the wave.
 
     Each clip is scaled to zero mean and unit variance over its own samples if the checkpoint's preprocessor
-    configuration says so (``do_normalize``). Without one, ``layer``-norm models are scaled and ``group``-norm models are
-    not, as they were pre-trained; a group norm undoes the scale anyway.
+    configuration says so (``do_normalize``). Without one, ``layer``-norm models are scaled and ``group``-norm
+    models are not, as they were pre-trained; a group norm undoes the scale anyway.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -98,7 +100,7 @@ class CnnUpstream(HuggingFaceUpstream):
         for part in self._module.modules():
             if isinstance(part, nn.BatchNorm1d):
                 part.eval()  # its batch statistics would mix the clips, padding included
-        with valid.batch(num_samples, num_frames):
+        with valid.batch(num_samples, num_frames), full_precision(wave.device):
             output = self._module(
                 wave,
                 attention_mask=mask_of(num_samples, wave.device).long(),

@@ -35,8 +35,8 @@ class FilterBankOptions:
     deltas
         Highest time derivative appended to a frame, 0 to 2.
     cmvn
-        ``"utterance"`` scales each band to mean 0 and variance 1 over the clip; ``"none"`` keeps the level, which
-        carries emotion, and is the default.
+        ``"utterance"`` scales each band to mean 0 and variance 1 over the clip; ``"none"`` keeps the level,
+        which carries emotion, and is the default.
     """
 
     num_mel: int = 80
@@ -64,7 +64,7 @@ class FilterBankOptions:
 
 
 def parse_name(name: str) -> FilterBankOptions | None:
-    """Read ``"fbank"``, ``"fbank:40"``, ``"fbank+deltas"``, ``"fbank:40+delta+cmvn"``; None for any other name.
+    """Read ``"fbank"``, ``"fbank:40"``, ``"fbank:40+delta+cmvn"``; None for any other name.
 
     ``+delta`` appends the first derivative, ``+deltas`` the first and second, ``+cmvn`` normalises each clip.
 
@@ -86,7 +86,8 @@ def parse_name(name: str) -> FilterBankOptions | None:
     extras = set(match["extras"].split("+")[1:]) if match else {"?"}
     if match is None or extras - {"delta", "deltas", "cmvn"} or {"delta", "deltas"} <= extras:
         raise UpstreamError(
-            f"upstream {name!r}: filter banks are named fbank[:BANDS][+delta|+deltas][+cmvn], e.g. fbank:40+deltas"
+            f"upstream {name!r}: filter banks are named fbank[:BANDS][+delta|+deltas][+cmvn], "
+            "e.g. fbank:40+deltas"
         )
     return FilterBankOptions(
         num_mel=int(match["num_mel"] or 80),

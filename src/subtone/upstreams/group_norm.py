@@ -1,8 +1,8 @@
-"""Group norm whose statistics a batch cannot change: the first convolution of the ``group``-norm speech encoders.
+"""Group norm whose statistics a batch cannot change: the first layer of ``group``-norm encoders.
 
-wav2vec 2.0 base, HuBERT base and their kin normalise each channel of their first convolution over *time*. In a padded
-batch the plain module averages the padding in, which changes every frame of the clip by over 20 %. Here each clip is
-normalised over its own frames only.
+wav2vec 2.0 base, HuBERT base and their kin normalise each channel of their first convolution over *time*. In
+a padded batch the plain module averages the padding in, which changes every frame of the clip by over 20 %.
+Here each clip is normalised over its own frames only.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from subtone.upstreams import valid
 class ClipwiseFirstConv(nn.Module):
     """First convolution, group norm over the valid frames of each clip, activation.
 
-    Takes over the parts of the layer it replaces under the same names, so that weights keep their names. It is a plain
-    module on purpose: gradient checkpointing, which recomputes a layer when the lengths of the batch are no longer
-    known, must not apply to it.
+    Takes over the parts of the layer it replaces under the same names, so that weights keep their names. It
+    is a plain module on purpose: gradient checkpointing, which recomputes a layer when the lengths of the
+    batch are no longer known, must not apply to it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ClipwiseFirstConv(nn.Module):
         self.activation: nn.Module = layer.activation
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Map ``(batch, 1, samples)`` to ``(batch, channels, frames)``; frames beyond a clip's end are zero."""
+        """Map ``(batch, 1, samples)`` to ``(batch, channels, frames)``, zero beyond a clip's end."""
         frames = self.conv(wave)  # (batch, channels, frames)
         lengths = valid.samples()
         if lengths is None:
@@ -77,7 +77,8 @@ def clipwise_group_norm(frames: Tensor, num_frames: list[int], norm: nn.GroupNor
     if all(n == longest for n in num_frames):
         plain: Tensor = norm(frames)
         return plain
-    # One kernel call a clip: the same arithmetic, to the bit, as for the clip alone, and no second pass over the batch.
+    # One kernel call a clip: the same arithmetic, to the bit, as for the clip alone, and no second pass over
+    # the batch.
     rows = [
         functional.pad(norm(row[None, :, :n]), (0, longest - n))
         for row, n in zip(frames, num_frames, strict=True)

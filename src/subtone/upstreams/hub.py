@@ -53,8 +53,9 @@ def fetch(name: str, revision: str | None, offline: bool | None) -> Path:
 
 def _ways_out(name: str, reason: str) -> str:
     return (
-        f"upstream {name!r}: no local folder of that name, and {reason}; either download it where there is a network, "
-        f"'huggingface-cli download {name} --local-dir FOLDER', and pass FOLDER, or check the name at "
+        f"upstream {name!r}: no local folder of that name, and {reason}; either download it where there "
+        f"is a network, 'hf download {name} --local-dir FOLDER' (huggingface-cli in older versions), and "
+        f"pass FOLDER, or check the name at "
         f"https://huggingface.co/{name}"
     )
 

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 
 import torch
 import transformers
-from safetensors.torch import save as tensors_to_bytes
+from safetensors.torch import save_file
 from torch import nn
 
 from subtone.errors import UpstreamError
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
-from subtone.upstreams.files import write_whole
+from subtone.upstreams.files import appears_whole, write_whole
 
 # Says where a checkpoint came from or how it was stored, not what it computes.
 _NOT_CONTENT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures")
@@ -30,8 +30,9 @@ _NOT_CONTENT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype",
 class HuggingFaceUpstream(Upstream):
     """A speech encoder in the published Hugging Face format.
 
-    The network is in evaluation mode and float32 when loaded. Its layers are never dropped at random (``layerdrop``)
-    and its input is never masked (``apply_spec_augment``) unless the caller sets these in ``module.config``.
+    The network is in evaluation mode and float32 when loaded. Its layers are never dropped at random
+    (``layerdrop``) and its input is never masked (``apply_spec_augment``) unless the caller sets these in
+    ``module.config``.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ class HuggingFaceUpstream(Upstream):
         except Exception as error:  # whatever a configuration's values provoke inside the published classes
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UpstreamError(
-                f"upstream {checkpoint.name!r}: config.json does not describe a {checkpoint.model_type} encoder: {first}"
+                f"upstream {checkpoint.name!r}: config.json does not describe a {checkpoint.model_type} "
+                f"encoder: {first}"
             ) from None
 
     @abc.abstractmethod
@@ -132,11 +134,13 @@ class HuggingFaceUpstream(Upstream):
             self.weights_prefix + key: value.detach().cpu().contiguous()
             for key, value in self._module.state_dict().items()
         }
-        write_whole(target / "model.safetensors", tensors_to_bytes(weights, {"format": "pt"}))
+        with appears_whole(target / "model.safetensors") as partial:
+            save_file(weights, partial, {"format": "pt"})
         if self._checkpoint.preprocessor is not None:
             document = json.dumps(self._checkpoint.preprocessor, indent=2)
             write_whole(target / "preprocessor_config.json", document.encode())
-        # Last, because a folder without it is no upstream: an interrupted save can't be mistaken for a finished one.
+        # Last, because a folder without it is no upstream: an interrupted save can't be mistaken for a
+        # finished one.
         write_whole(target / "config.json", json.dumps(config, indent=2).encode())
 
 
@@ -153,7 +157,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _no_init_weights() -> Any:
-    """Return the context in which networks are built without drawing random weights, which all get replaced."""
+    """Return the context in which networks are built without drawing random weights: all get replaced."""
     try:
         from transformers.initialization import no_init_weights
     except ImportError:  # transformers 4

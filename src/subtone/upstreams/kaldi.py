@@ -26,14 +26,15 @@ _BLOCK = 8192  # frames a piece, so that hours of audio need no more memory than
 def filter_bank(wave: Tensor, num_mel: int = 80) -> Tensor:
     """Return the log-mel filter-bank energies of a clip.
 
-    Frames of 25 ms every 10 ms, only where they fit (``snip-edges``); each frame loses its mean, is pre-emphasised
-    (0.97, also its first sample), windowed (Povey), transformed (512 points), squared, pooled by triangles on the mel
-    scale from 20 Hz to 8 kHz, floored at 1.2e-7 and logged (natural).
+    Frames of 25 ms every 10 ms, only where they fit (``snip-edges``); each frame loses its mean, is
+    pre-emphasised (0.97, also its first sample), windowed (Povey), transformed (512 points), squared, pooled
+    by triangles on the mel scale from 20 Hz to 8 kHz, floored at 1.2e-7 and logged (natural).
 
     Parameters
     ----------
     wave
-        ``(samples,)`` float in [-1, 1], 16 kHz, at least 400 samples. It is scaled to 16-bit integers' range first.
+        ``(samples,)`` float in [-1, 1], 16 kHz, at least 400 samples. It is scaled to 16-bit integers' range
+        first.
     num_mel
         Triangles, 80 by default.
 
@@ -53,7 +54,7 @@ def filter_bank(wave: Tensor, num_mel: int = 80) -> Tensor:
     triangles = _triangles(num_mel).to(wave.device, exact)  # (bins, num_mel)
     frames = (wave * FULL_SCALE).unfold(0, WINDOW, HOP)  # (frames, window)
     blocks = []
-    for block in frames.split(_BLOCK):
+    for block in torch.split(frames, _BLOCK):
         x = block.to(exact)
         x = x - x.mean(dim=1, keepdim=True)
         x = torch.cat([x[:, :1] * (1 - _PREEMPHASIS), x[:, 1:] - _PREEMPHASIS * x[:, :-1]], dim=1)
@@ -66,7 +67,8 @@ def filter_bank(wave: Tensor, num_mel: int = 80) -> Tensor:
 def add_deltas(features: Tensor, order: int = 2) -> Tensor:
     """Append time derivatives up to ``order`` to each frame.
 
-    ``d_t = sum_{n=-2..2} n x_{t+n} / 10``, the higher orders by the same filter run over itself; beyond its ends a clip
+    ``d_t = sum_{n=-2..2} n x_{t+n} / 10``, the higher orders by the same filter run over itself; beyond
+    its ends a clip
     goes on with its first and last frame.
 
     Parameters

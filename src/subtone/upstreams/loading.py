@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,18 +31,19 @@ def load(
 ) -> Upstream:
     """Load an upstream: filter banks by name, a local folder, or a model of the Hugging Face hub.
 
-    A folder that exists is read as it lies and never opens a socket. Code is never run from a folder: weights are read
-    from safetensors, or from a pickle by a reader that builds only tensors.
+    A folder that exists is read as it lies and never opens a socket. Code is never run from a folder: weights
+    are read from safetensors, or from a pickle by a reader that builds only tensors.
 
     Parameters
     ----------
     name_or_folder
-        ``"fbank"``, ``"fbank:40+deltas"``; a folder with ``config.json`` and ``model.safetensors``; or a hub name such
-        as ``"facebook/wav2vec2-base"``, looked up in the local cache first.
+        ``"fbank"``, ``"fbank:40+deltas"``; a folder with ``config.json`` and ``model.safetensors``; or a hub
+        name such as ``"facebook/wav2vec2-base"``, looked up in the local cache first.
     device
         Where to compute, e.g. ``"cuda"``.
     dtype
-        Precision of the weights, ``"float32"`` (default whatever the file holds), ``"bfloat16"`` or ``"float16"``.
+        Precision of the weights, ``"float32"`` (default whatever the file holds), ``"bfloat16"`` or
+        ``"float16"``.
     revision
         Branch, tag or commit of a hub model.
     offline
@@ -55,7 +57,8 @@ def load(
     Raises
     ------
     UpstreamError
-        If it cannot be found, is of an unknown family, incomplete, damaged or unsafe; the message says what to do.
+        If it cannot be found, is of an unknown family, incomplete, damaged or unsafe; the message says what
+        to do.
 
     Examples
     --------
@@ -63,11 +66,11 @@ def load(
     FilterBank('fbank:40', layers=1, dim=40)
     """
     name = str(name_or_folder)
-    weight_dtype = _dtype(dtype)
+    weight_dtype, device = _dtype(dtype), _device(device)
     options = filterbank.parse_name(name)
     if options is not None:
         return FilterBank(options, device)
-    folder = Path(name).expanduser()
+    folder = Path(name if not name.startswith("~") else os.path.expanduser(name))
     if folder.is_dir():
         upstream = _open(folder, name, None)
     elif folder.exists():
@@ -139,8 +142,8 @@ def load_from_config(
         )
     if expected is not None and upstream.fingerprint() != expected:
         raise UpstreamError(
-            f"upstream {upstream.name!r} is not the one that was saved: its weights or settings have changed since; "
-            "provide the original, or make the model anew"
+            f"upstream {upstream.name!r} is not the one that was saved: its weights or settings have changed "
+            "since; provide the original, or make the model anew"
         )
     return upstream
 
@@ -168,6 +171,16 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, str) and dtype in _DTYPES:
         return _DTYPES[dtype]
     raise UpstreamError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as error:  # torch has a type of error for each kind of absence
+        reason = str(error).strip().splitlines()[0]
+        raise UpstreamError(f"device {str(device)!r} is not there: {reason}; use 'cpu'") from None
+    return found
 
 
 def _is_path(name: str | Path) -> bool:

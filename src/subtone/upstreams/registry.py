@@ -1,7 +1,7 @@
 """Which class reads which family, by the ``model_type`` that a folder's ``config.json`` names.
 
-Adding a family is one file with a class and one line here. The classes are imported when they are first needed, because
-that takes seconds.
+Adding a family is one file with a class and one line here. The classes are imported when they are first
+needed, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def build(checkpoint: Checkpoint) -> Upstream:
     family = FAMILIES.get(checkpoint.model_type)
     if family is None:
         raise UpstreamError(
-            f"upstream {checkpoint.name!r}: model_type {checkpoint.model_type!r} is not one that Subtone reads; "
-            f"supported: {', '.join(sorted(FAMILIES))}; {nearest(checkpoint.model_type, FAMILIES)}"
+            f"upstream {checkpoint.name!r}: model_type {checkpoint.model_type!r} is not one that Subtone "
+            f"reads; supported: {', '.join(sorted(FAMILIES))}; {nearest(checkpoint.model_type, FAMILIES)}"
         )
     if isinstance(family, str):
         module, _, attribute = family.partition(":")

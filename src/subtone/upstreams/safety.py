@@ -1,7 +1,7 @@
-"""Keep code out of model folders: look into every pickle without running it, and refuse the folder that carries code.
+"""Keep code out of model folders: look into every pickle without running it, refuse what would run.
 
-Weights are read from safetensors or by torch's restricted reader, so nothing here is ever executed; the look is for the
-user's sake, who may open the other files of the folder with less careful tools.
+Weights are read from safetensors or by torch's restricted reader, so nothing here is ever executed; the look
+is for the user's sake, who may open the other files of the folder with less careful tools.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from subtone.errors import UpstreamError
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".th", ".joblib"})
 _DANGEROUS_MODULES = frozenset(
-    "os posix nt subprocess sys shutil socket runpy importlib pty commands popen2 platform ctypes code codeop bdb pdb "
-    "timeit multiprocessing asyncio threading webbrowser urllib http ftplib smtplib requests httpx pickle _pickle "
-    "cloudpickle dill marshal signal atexit pip venv distutils setuptools cProfile profile trace doctest".split()
+    """
+    os posix nt subprocess sys shutil socket runpy importlib pty commands popen2 platform
+    ctypes code codeop bdb pdb timeit multiprocessing asyncio threading webbrowser urllib
+    http ftplib smtplib requests httpx pickle _pickle cloudpickle dill marshal signal
+    atexit pip venv distutils setuptools cProfile profile trace doctest
+    """.split()  # noqa: SIM905
 )
 _DANGEROUS_BUILTINS = frozenset(
-    "eval exec compile open __import__ globals locals breakpoint input apply".split()
+    "eval exec compile open __import__ globals locals breakpoint input apply".split()  # noqa: SIM905
 )
 _HEAD_BYTES = 64 * 2**20  # pickles of checkpoints hold names and shapes; more is storage
 
@@ -39,8 +42,8 @@ def refuse_code(folder: Path, name: str) -> None:
             call = dangerous_call(path)
             if call is not None:
                 raise UpstreamError(
-                    f"upstream {name!r}: refused, {path.name} contains code: it calls {call} when it is opened; "
-                    "delete the folder and report where it came from"
+                    f"upstream {name!r}: refused, {path.name} contains code: it calls {call} when it "
+                    "is opened; delete the folder and report where it came from"
                 )
 
 
@@ -76,7 +79,8 @@ def _globals(document: bytes) -> Iterator[tuple[str, str]]:
     """Yield each (module, attribute) that a run of pickles would import, without importing it."""
     stream = io.BytesIO(document)
     while True:
-        # The strings on the stack are all that names an import; None stands for whatever else was pushed last.
+        # The strings on the stack are all that names an import; None stands for whatever else was pushed
+        # last.
         strings: list[str | None] = []
         memo: dict[int, str | None] = {}
         last: str | None = None
@@ -91,9 +95,9 @@ def _globals(document: bytes) -> Iterator[tuple[str, str]]:
                 elif name == "MEMOIZE":
                     memo[len(memo)] = last
                 elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-                    memo[int(argument)] = last
+                    memo[int(str(argument))] = last
                 if name in ("GET", "BINGET", "LONG_BINGET"):
-                    last = memo.get(int(argument))
+                    last = memo.get(int(str(argument)))
                 elif "UNICODE" in name or name in ("STRING", "BINSTRING", "SHORT_BINSTRING"):
                     last = str(argument)
                 elif name not in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "PROTO", "FRAME"):

@@ -1,7 +1,8 @@
-"""How long each clip of the batch in flight is, for layers deep inside a network that only see padded tensors.
+"""How long each clip of the batch in flight is, for layers deep in a network that see padded tensors only.
 
-The lengths travel beside the call in a context variable, so that threads never see each other's batches and networks
-stay copyable. Called without it (the bare network, outside `Upstream.encode`), layers behave as published.
+The lengths travel beside the call in a context variable, so that threads never see each other's batches and
+networks stay copyable. Called without it (the bare network, outside `Upstream.encode`), layers behave as
+published.
 """
 
 from __future__ import annotations

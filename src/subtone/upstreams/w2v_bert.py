@@ -15,13 +15,14 @@ from subtone.upstreams.base import Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.huggingface import HuggingFaceUpstream
+from subtone.upstreams.precision import full_precision
 
 
 class W2vBertUpstream(HuggingFaceUpstream):
     """A w2v-BERT encoder on its own filter banks.
 
-    Each mel band of a clip is scaled to mean 0 and variance 1 over the clip (variance over ``n - 1`` frames), then
-    ``stride`` frames, 2 as published, are stacked into one; frames left over at the end are dropped.
+    Each mel band of a clip is scaled to mean 0 and variance 1 over the clip (variance over ``n - 1`` frames),
+    then ``stride`` frames, 2 as published, are stacked into one; frames left over at the end are dropped.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -33,8 +34,8 @@ class W2vBertUpstream(HuggingFaceUpstream):
         self._num_mel = int(preprocessor.get("num_mel_bins", width // self._stride))
         if self._stride < 1 or self._num_mel * self._stride != width:
             raise UpstreamError(
-                f"upstream {self.name!r}: {self._num_mel} mel bands times stride {self._stride} do not fill the "
-                f"{width} inputs that config.json asks for (feature_projection_input_dim)"
+                f"upstream {self.name!r}: {self._num_mel} mel bands times stride {self._stride} do not fill "
+                f"the {width} inputs that config.json asks for (feature_projection_input_dim)"
             )
         hop = kaldi.HOP * self._stride
         window = kaldi.WINDOW + kaldi.HOP * (self._stride - 1)
@@ -65,9 +66,9 @@ class W2vBertUpstream(HuggingFaceUpstream):
         inputs = [self._features(lengthen(clip, self.min_samples)) for clip in clips]
         num_frames = [len(x) for x in inputs]
         mask = mask_of(num_frames, self.device)  # (batch, frames)
-        output = self._module(
-            stack(inputs).to(self.dtype), attention_mask=mask.long(), output_hidden_states=True
-        )
+        x = stack(inputs).to(self.dtype)  # (batch, frames, num_mel * stride)
+        with full_precision(x.device):
+            output = self._module(x, attention_mask=mask.long(), output_hidden_states=True)
         frames = torch.stack(output.hidden_states, dim=1)  # (batch, layers, frames, dim)
         too_short = tuple(len(clip) < self.min_samples for clip in clips)
         return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)

@@ -1,13 +1,15 @@
 """The Whisper encoder on clips as long as they are, not padded to 30 s.
 
-The log-mel front end and the encoder's arithmetic are the published ones; a clip of exactly 30 s gives the published
-hidden states. Shorter clips use the first positions only, which is four to ten times faster for an utterance.
+The log-mel front end and the encoder's arithmetic are the published ones; a clip of exactly 30 s gives the
+published hidden states. Shorter clips use the first positions only, which is four to ten times faster for an
+utterance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -22,17 +24,20 @@ from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.huggingface import HuggingFaceUpstream
+from subtone.upstreams.precision import full_precision
 
 _FFT = 400  # samples: 25 ms
 _MEL_HOP = 160  # samples: 10 ms
 _HOP = 2 * _MEL_HOP  # the second convolution halves the rate
+_PIECES = 4  # of a long clip, encoded at once at least
 
 
 class WhisperUpstream(HuggingFaceUpstream):
     """A Whisper encoder without its padding to 30 s; a decoder in the checkpoint is not loaded.
 
-    A clip longer than the encoder's positions (30 s as published) is cut into the fewest pieces that fit, of equal
-    length to within a frame, each encoded as a clip of its own; their frames are joined in order, so none is lost.
+    A clip longer than the encoder's positions (30 s as published) is cut into the fewest pieces that fit, of
+    equal length to within a frame, each encoded as a clip of its own; their frames are joined in order, so
+    none is lost.
     """
 
     weights_prefix: ClassVar[str] = "encoder."
@@ -40,8 +45,8 @@ class WhisperUpstream(HuggingFaceUpstream):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         config: Any = self._module.config
-        # Frame t is centred on sample 320 t; counting begins with one mel frame. The receptive field is a mel window,
-        # one mel hop to each side by the first convolution and one more by the second.
+        # Frame t is centred on sample 320 t; counting begins with one mel frame. The receptive field is a mel
+        # window, one mel hop to each side by the first convolution and one more by the second.
         self.grid = FrameGrid(
             hop=_HOP,
             window=_FFT + 4 * _MEL_HOP,
@@ -58,8 +63,8 @@ class WhisperUpstream(HuggingFaceUpstream):
             given = (checkpoint.preprocessor or {}).get(key, expected)
             if given != expected:
                 raise UpstreamError(
-                    f"upstream {self.name!r}: preprocessor_config.json says {key}={given}; a Whisper encoder with "
-                    f"{self._num_mel} mel bands needs {expected}"
+                    f"upstream {self.name!r}: preprocessor_config.json says {key}={given}; a Whisper encoder "
+                    f"with {self._num_mel} mel bands needs {expected}"
                 )
 
     def build(self, config: dict[str, Any]) -> nn.Module:
@@ -78,7 +83,11 @@ class WhisperUpstream(HuggingFaceUpstream):
         clips = as_clips(waves, self.device)
         too_short = tuple(len(clip) < self.min_samples for clip in clips)
         pieces = [self._pieces(clip) for clip in clips]
-        encoded = self._encode_pieces([piece for clip in pieces for piece in clip])
+        flat = [piece for clip in pieces for piece in clip]
+        size = max(len(clips), _PIECES)  # a clip of hours must not become one huge batch
+        with full_precision(self.device):
+            batches = [self._encode_pieces(flat[i : i + size]) for i in range(0, len(flat), size)]
+        encoded = [piece for batch in batches for piece in batch]  # each (frames, layers, dim)
         joined, start = [], 0
         for clip in pieces:
             joined.append(torch.cat(encoded[start : start + len(clip)]))  # (frames, layers, dim)
@@ -91,10 +100,7 @@ class WhisperUpstream(HuggingFaceUpstream):
         num_frames = self.grid.num_frames(len(clip))
         num_pieces = -(-num_frames // self._positions)
         cuts = [_HOP * (num_frames * i // num_pieces) for i in range(num_pieces)] + [len(clip)]
-        return [
-            lengthen(clip[start:end], self.min_samples)
-            for start, end in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        return [lengthen(clip[start:end], self.min_samples) for start, end in pairwise(cuts)]
 
     def _encode_pieces(self, pieces: list[Tensor]) -> list[Tensor]:
         """Return ``(frames, layers, dim)`` of each piece."""
@@ -132,8 +138,8 @@ class WhisperUpstream(HuggingFaceUpstream):
 def log_mel(wave: Tensor, num_mel: int) -> Tensor:
     """Return Whisper's log-mel spectrogram of a clip as long as it is.
 
-    Power of a 400-point Hann spectrum every 160 samples, the clip mirrored at its ends; Slaney mel bands; base-10
-    logarithm, floored eight orders below the clip's own maximum; ``(x + 4) / 4``.
+    Power of a 400-point Hann spectrum every 160 samples, the clip mirrored at its ends; Slaney mel bands;
+    base-10 logarithm, floored eight orders below the clip's own maximum; ``(x + 4) / 4``.
 
     Parameters
     ----------
