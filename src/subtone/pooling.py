@@ -1,0 +1,442 @@
+"""Pooling: the frames of a clip become one vector.
+
+Every pooling here is a weighted mean over frames, ``Σ w_t x_t / Σ w_t``, and the standard deviation about it;
+what sets two poolings apart is the weights alone. So a new one is one function; masks, precision, gradients,
+the standard deviation and the feature store come with it::
+
+    @weighting("gap_late")                       # gives the statistics "gap_late_mean" and "gap_late_std"
+    def late_frames(_frames, mask, _speech):     # -> (batch, frames), 0 = leave out, any scale
+        return mask * mask.cumsum(1)             # the later a frame, the more it weighs
+
+From then on ``statistics_of("gap_late", std=True)`` and ``pool(frames, mask, speech, ["gap_late_mean"])``
+know it.
+
+Three rules hold everywhere. A masked frame is as if it were not there: it may lie anywhere and hold anything,
+NaN included. An utterance without speech takes all its valid frames for one run of speech, so SAP is GAP
+there, in every form. Half precision is summed in, and returned as, float32; float64 stays float64.
+
+Pool first, mix later: a mean commutes with a weighted sum over layers, so the mean of each layer can be
+stored, the layers mixed after, and the result is the same. A standard deviation does not commute; there
+Subtone defines it as taken *per layer, then mixed*. Attention, over runs or frames, acts on mixed frames and
+cannot be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from subtone.attention import SegmentAttention, plain_attention
+from subtone.errors import UsageError, nearest
+
+__all__ = [
+    "STATISTICS",
+    "AttentiveStatistics",
+    "PoolingError",
+    "SapForm",
+    "SegmentAttention",
+    "gap",
+    "gap_sap",
+    "pool",
+    "run_means",
+    "sap",
+    "speech_runs",
+    "statistics_of",
+    "weighting",
+]
+
+SapForm = Literal["frame", "segment", "attention"]
+
+PooledFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From frames ``(batch, frames, dim)``, mask and speech ``(batch, frames)`` to weights or to a statistic."""
+
+STATISTICS: dict[str, PooledFn] = {}
+"""Name → ``fn(frames, mask, speech) -> (batch, dim)``; what the feature store can hold of a clip."""
+
+
+class PoolingError(UsageError, ValueError):
+    """A shape, a mask or a name that no pooling can honour."""
+
+
+def weighting(name: str) -> Callable[[PooledFn], PooledFn]:
+    """Register a function that weighs frames, as the statistics ``{name}_mean`` and ``{name}_std``.
+
+    The function gets checked arguments: frames in float32 or float64, ``mask`` with a valid frame in each
+    row, and ``speech`` inside the mask and never empty. It returns weights ``(batch, frames)``: 0 or more, of
+    any scale.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If the name is taken.
+    """
+
+    def register(weigh: PooledFn) -> PooledFn:
+        if f"{name}_mean" in STATISTICS:
+            raise PoolingError(f"weighting {name!r} is registered already; choose another name")
+
+        def mean(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
+            checked = _checked(frames, mask, speech)
+            return _mean(checked[0], weigh(*checked))
+
+        def std(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
+            checked = _checked(frames, mask, speech)
+            return _std(checked[0], weigh(*checked))
+
+        STATISTICS.update({f"{name}_mean": mean, f"{name}_std": std})
+        return weigh
+
+    return register
+
+
+@weighting("gap")
+def valid_frames(_frames: Tensor, mask: Tensor, _speech: Tensor) -> Tensor:
+    """Weigh all valid frames alike."""
+    return mask
+
+
+@weighting("sap")
+def speech_frames(_frames: Tensor, _mask: Tensor, speech: Tensor) -> Tensor:
+    """Weigh all speech frames alike."""
+    return speech
+
+
+@weighting("sap_segment")
+def equal_runs(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
+    """Weigh all speech runs alike: a frame counts as one over the length of its run."""
+    ids = speech_runs(speech, mask)
+    lengths = _run_lengths(ids)  # (batch, runs)
+    own = lengths.gather(1, ids.clamp_min(0)).to(frames.dtype)  # (batch, frames)
+    # Times the longest length, so that a frame of a single run weighs exactly 1, as in the frame form.
+    return speech * lengths.amax(1, keepdim=True) / own.clamp_min(1)
+
+
+def gap(frames: Tensor, mask: Tensor | None = None, *, std: bool = False) -> Tensor:
+    """Average all valid frames (global average pooling).
+
+    Parameters
+    ----------
+    frames : Tensor
+        ``(batch, frames, dim)``, floating; masked frames may hold anything, NaN included.
+    mask : Tensor, optional
+        ``(batch, frames)`` bool, True where a frame is valid. Default: all are.
+    std : bool
+        Append the population standard deviation (no Bessel correction) over the same frames, computed in two
+        passes. Where it is zero its gradient is zero too (a subgradient of the square root), never NaN.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, dim)``, with ``std`` ``(batch, 2 * dim)`` = mean ‖ std; float32, or float64 for float64
+        frames.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If shapes or types disagree, or a row has no valid frame.
+
+    Examples
+    --------
+    >>> gap(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]), std=True)
+    tensor([[2., 1.]])
+    """
+    checked = _checked(frames, mask, mask)
+    return _moments(checked[0], valid_frames(*checked), std)
+
+
+def sap(
+    frames: Tensor,
+    speech: Tensor,
+    form: SapForm = "frame",
+    *,
+    mask: Tensor | None = None,
+    std: bool = False,
+    attention: SegmentAttention | None = None,
+) -> Tensor:
+    """Average frames over detected speech only (segmental average pooling).
+
+    Let S_1..S_K be the runs of speech of an utterance (stretches of speech with no valid frame of non-speech
+    inside) and s_k the mean frame of run S_k. Then
+
+    - ``"frame"``: Σ_k |S_k| s_k / Σ_k |S_k|, the mean over all speech frames;
+    - ``"segment"``: (1/K) Σ_k s_k, so that a short run weighs as much as a long one;
+    - ``"attention"``: (1/K) Σ_k a_k with a_1..a_K = ``attention``(s_1..s_K). With one run, a_1 = s_1.
+
+    An utterance without speech falls back to its valid frames as one run: SAP = GAP in every form.
+
+    Parameters
+    ----------
+    frames : Tensor
+        ``(batch, frames, dim)``, floating; masked frames may hold anything, NaN included.
+    speech : Tensor
+        ``(batch, frames)`` bool, True where a frame is speech; what lies outside ``mask`` is ignored.
+    form : {"frame", "segment", "attention"}
+        Which average; see above.
+    mask : Tensor, optional
+        ``(batch, frames)`` bool, True where a frame is valid. Default: all are. Give it for padded batches: a
+        row without speech is averaged over it.
+    std : bool
+        Append the population standard deviation about that average m, under the weights of the form.
+        ``"frame"``: over all speech frames. ``"segment"``: sqrt((1/K) Σ_k mean_{t in S_k} (x_t - m)²).
+        ``"attention"``: the same over frames that have moved along with their run, x_t - s_k + a_k.
+    attention : SegmentAttention, optional
+        The learned self-attention of form ``"attention"``. Without it: scaled dot-product self-attention with
+        one head and identity projections, which has nothing to learn.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, dim)``, with ``std`` ``(batch, 2 * dim)`` = mean ‖ std; float32, or float64 for float64
+        frames.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If shapes or types disagree, a row has no valid frame, or ``form`` is unknown.
+
+    Notes
+    -----
+    Hyeon et al. 2024 (arXiv 2410.12416); the paper names the idea, the forms are ours.
+
+    Examples
+    --------
+    >>> frames = torch.tensor([[[1.0], [3.0], [9.0], [8.0]]])
+    >>> speech = torch.tensor([[True, True, False, True]])
+    >>> sap(frames, speech)
+    tensor([[4.]])
+    >>> sap(frames, speech, form="segment")
+    tensor([[5.]])
+    """
+    if form not in get_args(SapForm):
+        raise PoolingError(f"form {form!r} is no form of SAP; {nearest(str(form), get_args(SapForm))}")
+    if attention is not None and form != "attention":
+        raise PoolingError(f"attention is given, but form {form!r} has no use for it; pass form='attention'")
+    frames, mask, speech = _checked(frames, mask, speech)
+    if form == "attention":
+        # Each run moves as a whole, so that its mean lands where attention puts it; a lone run stays put.
+        means, run_mask = run_means(frames, speech, mask)
+        shifts = (attention or plain_attention)(means, run_mask) - means  # (batch, runs, dim)
+        ids = speech_runs(speech, mask).clamp_min(0)
+        frames = frames + shifts.gather(1, ids[..., None].expand_as(frames))  # (batch, frames, dim)
+    weigh = speech_frames if form == "frame" else equal_runs
+    return _moments(frames, weigh(frames, mask, speech), std)
+
+
+def gap_sap(
+    frames: Tensor,
+    speech: Tensor,
+    form: SapForm = "frame",
+    *,
+    mask: Tensor | None = None,
+    std: bool = False,
+    attention: SegmentAttention | None = None,
+) -> Tensor:
+    """Put GAP ‖ SAP side by side, the whole utterance and its speech; arguments and errors as in :func:`sap`.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, 2 * dim)``, with ``std`` ``(batch, 4 * dim)`` = GAP mean ‖ GAP std ‖ SAP mean ‖ SAP std.
+
+    Examples
+    --------
+    >>> gap_sap(torch.tensor([[[1.0], [3.0], [8.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[4., 2.]])
+    """
+    spoken = sap(frames, speech, form, mask=mask, std=std, attention=attention)
+    return torch.cat([gap(frames, mask, std=std), spoken], dim=-1)
+
+
+class AttentiveStatistics(nn.Module):
+    """Mean and standard deviation under learned weights: attentive statistics pooling.
+
+    ``w = softmax_t(v · tanh(W x_t + b))`` over the valid frames only. (The paper's scalar bias beside v is
+    left out: a softmax does not see it.)
+
+    Parameters
+    ----------
+    dim : int
+        Size of a frame.
+    hidden : int
+        Rows of W.
+
+    Notes
+    -----
+    Okabe, Koshinaka and Shinoda 2018, "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech.
+
+    Examples
+    --------
+    >>> AttentiveStatistics(dim=8)(torch.randn(2, 50, 8)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, dim: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pool ``(batch, frames, dim)`` under ``(batch, frames)`` to ``(batch, 2 * dim)`` = mean ‖ std."""
+        frames, mask, _ = _checked(frames, mask, mask)
+        frames = frames.masked_fill(~mask[..., None], 0)
+        scores = self.score(frames).squeeze(-1)  # (batch, frames)
+        return _moments(frames, scores.masked_fill(~mask, -torch.inf).softmax(1), std=True)
+
+
+def pool(frames: Tensor, mask: Tensor, speech: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    """Compute statistics by name; with frames ``(batch, frames, layers * dim)``, those of all layers at once.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Name → ``(batch, dim)``, in the order of ``names``.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If a name is unknown, shapes or types disagree, or a row has no valid frame.
+
+    Examples
+    --------
+    >>> frames, speech = torch.tensor([[[1.0], [3.0], [8.0]]]), torch.tensor([[True, True, False]])
+    >>> pool(frames, torch.ones_like(speech), speech, ["gap_mean", "sap_mean"])
+    {'gap_mean': tensor([[4.]]), 'sap_mean': tensor([[2.]])}
+    """
+    names = list(names)
+    for name in names:
+        if name not in STATISTICS:
+            raise PoolingError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
+    return {name: STATISTICS[name](frames, mask, speech) for name in names}
+
+
+def statistics_of(pooling: str, form: SapForm = "frame", std: bool = False) -> tuple[str, ...]:
+    """Name the statistics that a pooling is made of, in the order in which :func:`gap_sap` puts them.
+
+    Parameters
+    ----------
+    pooling : str
+        ``"gap"``, ``"sap"``, a name given to :func:`weighting`, or several joined by ``+``: ``"gap+sap"``.
+    form : {"frame", "segment"}
+        The form of ``"sap"``.
+    std : bool
+        With the standard deviations.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If a name or form is unknown, a name comes twice, or the form needs frames.
+
+    Examples
+    --------
+    >>> statistics_of("gap+sap", form="segment", std=True)
+    ('gap_mean', 'gap_std', 'sap_segment_mean', 'sap_segment_std')
+    """
+    if form == "attention":
+        raise PoolingError("form 'attention' needs frames, not stored statistics; use 'frame' or 'segment'")
+    if form not in get_args(SapForm):
+        raise PoolingError(f"form {form!r} is no form of SAP; {nearest(str(form), ('frame', 'segment'))}")
+    known = [name.removesuffix("_mean") for name in STATISTICS if name.endswith("_mean")]
+    names: list[str] = []
+    for part in pooling.split("+"):
+        if part not in known:
+            raise PoolingError(f"pooling {pooling!r}: {part!r} is not known; {nearest(part, known)}")
+        stem = "sap_segment" if (part, form) == ("sap", "segment") else part
+        names += [f"{stem}_mean", f"{stem}_std"] if std else [f"{stem}_mean"]
+    if len(set(names)) < len(names):
+        raise PoolingError(f"pooling {pooling!r} names a pooling twice; name each once, e.g. 'gap+sap'")
+    return tuple(names)
+
+
+def speech_runs(speech: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Number the runs of speech in each row from 0; -1 where there is no speech.
+
+    >>> speech_runs(torch.tensor([[True, True, False, True, False]]))
+    tensor([[ 0,  0, -1,  1, -1]])
+    """
+    pause = ~speech if mask is None else ~speech & mask
+    # Speech frames with no pause between them are of one run. As many pauses lie before each of them, and
+    # that count names the run. The names that occur are numbered through.
+    names = pause.cumsum(1)  # (batch, frames), each 0..frames
+    sizes = names.new_zeros(len(names), names.shape[1] + 1).scatter_add(1, names, speech.long())
+    ids = (sizes > 0).cumsum(1).gather(1, names) - 1  # (batch, frames)
+    return ids.masked_fill(~speech, -1)
+
+
+def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Average each run of speech by itself; an utterance without speech is one run of its valid frames.
+
+    Returns
+    -------
+    means : Tensor
+        ``(batch, runs, dim)`` in the order of time, zeros behind a row's last run.
+    run_mask : Tensor
+        ``(batch, runs)`` bool, True where there is a run.
+
+    Examples
+    --------
+    >>> run_means(torch.tensor([[[1.0], [3.0], [9.0], [8.0]]]), torch.tensor([[True, True, False, True]]))
+    (tensor([[[2.],
+             [8.]]]), tensor([[True, True]]))
+    """
+    frames, mask, speech = _checked(frames, mask, speech)
+    ids = speech_runs(speech, mask)
+    lengths = _run_lengths(ids)  # (batch, runs)
+    batch, runs = lengths.shape
+    slots = (
+        ids.clamp_min(0) + torch.arange(batch, device=ids.device)[:, None] * runs
+    )  # a slot a run of the batch
+    spoken = frames.masked_fill(~speech[..., None], 0).flatten(0, 1)  # (batch * frames, dim)
+    sums = frames.new_zeros(batch * runs, frames.shape[2]).index_add(0, slots.flatten(), spoken)
+    return sums.view(batch, runs, frames.shape[2]) / lengths.clamp_min(1)[..., None], lengths > 0
+
+
+def _run_lengths(ids: Tensor) -> Tensor:
+    runs = int(ids.max()) + 1 if len(ids) else 1
+    return ids.new_zeros(len(ids), runs).scatter_add(1, ids.clamp_min(0), (ids >= 0).long())
+
+
+def _moments(frames: Tensor, weights: Tensor, std: bool) -> Tensor:
+    mean = _mean(frames, weights)
+    return torch.cat([mean, _std(frames, weights)], dim=-1) if std else mean
+
+
+def _mean(frames: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.to(frames.dtype)[..., None]  # (batch, frames, 1)
+    # Filled, not only multiplied: zero times NaN is NaN.
+    return (frames.masked_fill(weights == 0, 0) * weights).sum(1) / weights.sum(1)  # (batch, dim)
+
+
+def _std(frames: Tensor, weights: Tensor) -> Tensor:
+    frames = frames.masked_fill((weights == 0)[..., None], 0)
+    variance = _mean((frames - _mean(frames, weights)[:, None]) ** 2, weights)  # (batch, dim)
+    flat = variance == 0  # there the gradient of a square root is infinite, and infinity times zero is NaN
+    return variance.masked_fill(flat, 1).sqrt().masked_fill(flat, 0)
+
+
+def _checked(frames: Tensor, mask: Tensor | None, speech: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Check and complete the arguments: float32 or wider, a mask, speech inside it and never empty."""
+    if not isinstance(frames, Tensor) or frames.dim() != 3 or not frames.is_floating_point():
+        raise PoolingError(f"frames must be a floating tensor (batch, frames, dim), got {_shown(frames)}")
+    for name, flags in (("mask", mask), ("speech", speech)):
+        if flags is None:
+            continue
+        if not isinstance(flags, Tensor) or flags.dtype != torch.bool or flags.shape != frames.shape[:2]:
+            rule = f"must be a bool tensor (batch, frames) = {tuple(frames.shape[:2])}"
+            raise PoolingError(f"{name} {rule}, got {_shown(flags)}; True marks the frames to keep")
+        if flags.device != frames.device:
+            raise PoolingError(f"{name} is on {flags.device}, frames on {frames.device}; move one of them")
+    if mask is None:
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+    empty = ~mask.any(1)
+    if empty.any():
+        rows = ", ".join(str(row) for row in empty.nonzero().flatten().tolist())
+        raise PoolingError(f"no valid frame in row {rows} of the mask; leave out clips that give no frame")
+    speech = mask if speech is None else speech & mask
+    speech = torch.where(speech.any(1, keepdim=True), speech, mask)
+    return frames.to(torch.promote_types(frames.dtype, torch.float32)), mask, speech
+
+
+def _shown(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
