@@ -120,14 +120,16 @@ def dev_session(sessions: Sequence[str], tested: set[str], fold: str) -> npt.NDA
         If fewer than two sessions are left for training.
     """
     _, names = codes_of([*sessions, *tested])
-    training = [name for name in names if name in set(sessions) - tested]
+    training = [name for name in names if name in set(sessions)]
     if len(training) < 2:
         raise ProtocolError(
             f"fold {fold!r}: dev='session' needs two training sessions or more, got {len(training)}; "
             "take dev='speakers'"
         )
+    # A session of which nobody is tested, if there is one.
+    offered = [name for name in training if name not in tested] or training
     last = max((names.index(name) for name in tested), default=-1)
-    following = next((name for name in training if names.index(name) > last), training[0])
+    following = next((name for name in offered if names.index(name) > last), offered[0])
     return np.array([session == following for session in sessions], dtype=np.bool_)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from subtone.errors import LeakError as LeakError
@@ -17,6 +16,7 @@ from subtone.protocols.protocol import Fold, LeakKind
 
 Digests = Mapping[str, str] | Callable[[str], str]
 OFFENDERS_SHOWN = 5
+_SIDES = ("train", "dev", "test", "")  # the last: on no side of this fold
 _PAIRS = (("train", "test"), ("dev", "test"), ("train", "dev"))
 
 
@@ -96,7 +96,7 @@ def _group_leaks(
     """Names (speakers, sentences) that are on two sides."""
     labels = np.asarray(names, dtype=object)
     for fold in folds:
-        sides = {side: set(labels[getattr(fold, side)].tolist()) for side in ("train", "dev", "test")}
+        sides = {side: set(labels[getattr(fold, side)].tolist()) for side in _SIDES[:3]}
         for left, right in pairs:
             for name in sorted(sides[left] & sides[right]):
                 yield f"{name!r} in {left} and {right} of fold {fold.name!r}"
@@ -111,35 +111,38 @@ def _audio_leaks(
     """Pairs of clips with common audio that are on two sides."""
     files = files_of(table)
     twins = _common_audio(table, contents(files, digests))
-    if not len(twins):
+    if not twins:
         return
     for fold in folds:
-        side = np.full(len(table), "", dtype="<U5")
-        for name in ("train", "dev", "test"):
-            side[getattr(fold, name)] = name
-        for first, second in twins:
-            if tuple(sorted((side[first], side[second]))) in {tuple(sorted(pair)) for pair in pairs}:
-                if files[first] == files[second]:
-                    where = f"overlapping parts of {files[first]} in {side[first]} and {side[second]}"
-                else:
-                    where = f"{files[first]} ({side[first]}) and {files[second]} ({side[second]})"
-                yield f"{where} of fold {fold.name!r}"
+        side = [""] * len(table)
+        for name in _SIDES[:3]:
+            for row in getattr(fold, name).tolist():
+                side[row] = name
+        for pair in twins:
+            first, second = sorted(pair, key=lambda row: _SIDES.index(side[row]))
+            if (side[first], side[second]) not in pairs:
+                continue
+            if files[first] == files[second]:
+                where = f"overlapping parts of {files[first]} in {side[first]} and {side[second]}"
+            else:
+                where = f"{files[first]} ({side[first]}) and {files[second]} ({side[second]})"
+            yield f"{where} of fold {fold.name!r}"
 
 
-def _common_audio(table: pd.DataFrame, content: Sequence[str]) -> npt.NDArray[np.int64]:
-    """``(pairs, 2)`` rows with equal content and overlapping segments."""
+def _common_audio(table: pd.DataFrame, content: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of rows with equal content and overlapping segments."""
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(content):
         rows_of[digest].append(row)
     starts, ends = spans_ms(table)
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for rows in rows_of.values():
         running: list[int] = []  # rows whose segment has not ended where the current one starts
         for row in sorted(rows, key=lambda row: float(starts[row])) if len(rows) > 1 else ():
             running = [other for other in running if ends[other] > starts[row]]
             pairs += [(other, row) for other in running]
             running.append(row)
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return pairs
 
 
 def contents(files: Sequence[str], digests: Digests | None) -> list[str]:
