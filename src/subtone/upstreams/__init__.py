@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from subtone.errors import UpstreamError
 from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
 from subtone.upstreams.loading import load, load_from_config
@@ -17,6 +18,7 @@ __all__ = [
     "FilterBankOptions",
     "FrameGrid",
     "Upstream",
+    "UpstreamError",
     "Wave",
     "load",
     "load_from_config",

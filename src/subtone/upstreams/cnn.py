@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from subtone.upstreams import valid
 from subtone.upstreams.base import Encoded, FrameGrid, Wave
@@ -100,7 +101,11 @@ class CnnUpstream(HuggingFaceUpstream):
         for part in self._module.modules():
             if isinstance(part, nn.BatchNorm1d):
                 part.eval()  # its batch statistics would mix the clips, padding included
-        with valid.batch(num_samples, num_frames), full_precision(wave.device):
+        with (
+            valid.batch(num_samples, num_frames),
+            full_precision(wave.device),
+            self._input_gradient(wave),
+        ):
             output = self._module(
                 wave,
                 attention_mask=mask_of(num_samples, wave.device).long(),
@@ -109,3 +114,18 @@ class CnnUpstream(HuggingFaceUpstream):
         frames = torch.stack(output.hidden_states, dim=1)  # (batch, layers, frames, dim)
         mask = mask_of(num_frames, wave.device)  # (batch, frames)
         return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)
+
+    @contextmanager
+    def _input_gradient(self, wave: Tensor) -> Iterator[None]:
+        """Let waves carry gradients of their own (adversarial noise, saliency), also in training mode.
+
+        There the published feature extractor asks its input for gradients, which torch refuses for a tensor
+        that was computed from others and has them already.
+        """
+        extractor: Any = self._module.get_submodule("feature_extractor")
+        asks = extractor._requires_grad
+        extractor._requires_grad = asks and not wave.requires_grad
+        try:
+            yield
+        finally:
+            extractor._requires_grad = asks

@@ -67,9 +67,8 @@ def filter_bank(wave: Tensor, num_mel: int = 80) -> Tensor:
 def add_deltas(features: Tensor, order: int = 2) -> Tensor:
     """Append time derivatives up to ``order`` to each frame.
 
-    ``d_t = sum_{n=-2..2} n x_{t+n} / 10``, the higher orders by the same filter run over itself; beyond
-    its ends a clip
-    goes on with its first and last frame.
+    ``d_t = sum_{n=-2..2} n x_{t+n} / 10``, the higher orders by the same filter run over itself; beyond its
+    ends a clip goes on with its first and last frame.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         return
     cudnn: Any = torch.backends.cudnn
     switch: Any
+    exact: Any
     switch, name, exact = cudnn, "allow_tf32", False
     if hasattr(cudnn, "conv"):  # torch 2.9 and later
         switch, name, exact = cudnn.conv, "fp32_precision", "ieee"
