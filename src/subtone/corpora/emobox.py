@@ -14,6 +14,7 @@ import pandas as pd
 
 from subtone.corpora.base import Corpus, Published, Reading, Row
 from subtone.corpora.emobox_lists import Entry, find_list, read_list
+from subtone.corpora.emobox_times import segments_beside
 from subtone.corpora.labels import emotion_of
 from subtone.corpora.names import walk
 from subtone.corpora.resolve import resolve, short_names
@@ -54,8 +55,13 @@ LANGUAGES: dict[str, str] = {
     "turevdb": "tr",
     "urdu": "ur",
 }
-# Lists whose label map is left as the corpus's own codes: EMOVO's Italian ones.
+# Where the lists differ from :mod:`subtone.corpora.labels`: EMOVO's label map is left as its Italian codes,
+# and excitement is a class of IEMOCAP's only (EmoBox has merged it there), so that of others is none of ours.
+_EXCITED = {"Excited": "other"}
 CODES: dict[str, dict[str, str]] = {
+    "asvpesd": _EXCITED,
+    "emns": _EXCITED,
+    "jlcorpus": _EXCITED,
     "emovo": {
         "dis": "disgust",
         "gio": "happiness",
@@ -64,7 +70,7 @@ CODES: dict[str, dict[str, str]] = {
         "rab": "anger",
         "sor": "surprise",
         "tri": "sadness",
-    }
+    },
 }
 _SIDES = {"train": "train", "valid": "dev", "test": "test"}
 
@@ -123,6 +129,7 @@ def read(
     sides = listing.folds[column].tolist() if column is not None else [None] * len(listing.entries)
     places = _places(listing.entries, root, source.corpus)
     codes = CODES.get(source.corpus, {})
+    times: dict[Path, dict[str, tuple[float, float]]] = {}
     reading = Reading()
     for entry, side in zip(listing.entries, sides):
         where = f"corpus {NAME!r}: {source.path}: {entry.key}"
@@ -134,11 +141,17 @@ def read(
             reading.missing.append((entry.wav, entry.key))
             continue
         file, whole = places[entry.key]
-        if whole and entry.start_s is None and entry.shares_file:
-            raise CorpusError(
-                f"{where}: {entry.wav} holds many clips and this list does not say where they start; "
-                "cut them into files named by their keys, or use EmoBox's own .jsonl, which has the times"
-            )
+        start_s, end_s = (entry.start_s or 0.0, entry.end_s) if whole else (0.0, None)
+        if whole and entry.shares_file and entry.start_s is None:
+            if file not in times:
+                times[file] = segments_beside(file, source.corpus)
+            if entry.key not in times[file]:
+                raise CorpusError(
+                    f"{where}: {file.name} holds many clips and neither this list nor a .yaml beside it "
+                    "says where this one is; put the corpus's .yaml there, cut the clips into files named "
+                    "by their keys, or use EmoBox's own .jsonl, which has the times"
+                )
+            start_s, end_s = times[file][entry.key]
         reading.rows.append(
             Row(
                 file=file,
@@ -146,8 +159,8 @@ def read(
                 raw=entry.label,
                 language=LANGUAGES.get(source.corpus),
                 split=None if pd.isna(side) else _SIDES[side],
-                start_s=(entry.start_s or 0.0) if whole else 0.0,
-                end_s=entry.end_s if whole else None,
+                start_s=start_s,
+                end_s=end_s,
                 corpus=source.corpus,
             )
         )

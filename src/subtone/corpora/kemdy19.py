@@ -121,8 +121,9 @@ def _annotations(root: Path, reading: Reading) -> dict[str, tuple[Row, str]]:
             where = f"{path.relative_to(root)}, line {line_number}"
             segment = SEGMENT.fullmatch(cells[_SEGMENT]) if len(cells) > _AROUSAL else None
             if segment is None:
-                # Two header rows, and rows of empty cells that spreadsheets leave at the end.
-                if line_number <= 2 or not any(cells[_SEGMENT : _AROUSAL + 1]):
+                # Two header rows, and rows without a turn that spreadsheets leave at the end.
+                empty = len(cells) > _AROUSAL and not any(cells[_SEGMENT : _AROUSAL + 1])
+                if line_number <= 2 or empty or not any(cells):
                     continue
                 raise CorpusError(
                     f"corpus {NAME!r}: {where}: column {_SEGMENT + 1} should hold a segment like "

@@ -139,9 +139,7 @@ def _labels(root: Path, part: str) -> dict[tuple[int, int], tuple[dict[str, str]
                 f"corpus {NAME!r}: {where}: Dialogue_ID and Utterance_ID should be numbers; restore the file"
             ) from None
         if key in lines:
-            raise CorpusError(
-                f"corpus {NAME!r}: {where}: dialogue and utterance stand in {lines[key][1]} already"
-            )
+            raise CorpusError(f"corpus {NAME!r}: {where}: the utterance stands in {lines[key][1]} already")
         lines[key] = line, where
     return lines
 
