@@ -10,6 +10,7 @@ from typing import BinaryIO
 _OGG_PAGE_MAX = 65_307
 # Sizes that mean "not known when the header was written": a stream from a pipe, read to its end.
 _UNKNOWN_FROM = 0x7FFF_0000
+_CHUNKS = (b"LIST", b"id3 ", b"ID3 ", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"PAD ", b"iXML", b"PEAK")
 _SLACK_BYTES = 2  # Some writers count a pad byte that they never wrote.
 
 
@@ -47,6 +48,18 @@ def _chunked(handle: BinaryIO, size: int, wanted: bytes) -> Damage | None:
             return Damage(f"{there} of {length} bytes of samples are there", there / length)
         at += 8 + length + length % 2
     return None
+
+
+def has_samples_behind_empty_data(handle: BinaryIO) -> bool:
+    """Tell whether a WAV's "data" chunk of declared length 0 is followed by anything but another chunk.
+
+    A recorder that was killed leaves such a file.
+    """
+    handle.seek(0)
+    start = handle.read(4096)
+    at = start.find(b"data\0\0\0\0", 12)
+    behind = start[at + 8 : at + 12]
+    return at >= 0 and len(behind) == 4 and behind not in _CHUNKS
 
 
 def _ogg(handle: BinaryIO, size: int) -> Damage | None:

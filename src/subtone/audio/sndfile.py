@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import soundfile
 
-from subtone.audio.integrity import Damage, look_for_damage
+from subtone.audio.integrity import Damage, has_samples_behind_empty_data, look_for_damage
 from subtone.audio.reader import Chunk, Refused, broken, chunk_length
 from subtone.audio.source import AudioInfo, File
 from subtone.errors import AudioError
@@ -16,14 +17,41 @@ _ENDLESS = 1 << 56  # libsndfile's way to say "the header gives no length" is a 
 _MP3_SLACK = 2 * 1152  # Some encoders count their own information frame, some cut the last one.
 
 
+class _Steady:
+    """A stream for libsndfile's callbacks, where an exception could only be printed: it is kept for later."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.failure: Exception | None = None
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        # Damaged headers lead to places ahead of the file; staying put tells libsndfile that it failed.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.seek(offset, whence)
+        return self._stream.tell()
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._stream.read(count)
+        except Exception as error:
+            self.failure = error
+            return b""
+
+
 class SndfileReader:
     """A recording that libsndfile has opened."""
 
-    def __init__(self, file: File, sound: soundfile.SoundFile, damage: Damage | None) -> None:
+    def __init__(
+        self, file: File, sound: soundfile.SoundFile, damage: Damage | None, steady: _Steady | None
+    ) -> None:
         self._name = file.name
         self._file = file
         self._sound = sound
         self._damage = damage
+        self._steady = steady
         frames: int | None = sound.frames
         if frames is not None and (frames >= _ENDLESS or frames < 0):
             frames = None
@@ -39,11 +67,15 @@ class SndfileReader:
             raise Refused("raw")  # soundfile would ask for the format of every file of this name.
         with contextlib.ExitStack() as stack:
             # Paths go to libsndfile as they are: reading through Python file objects is several times slower.
-            target = str(file.path) if file.path is not None else stack.enter_context(file.open())
+            target = str(file.path) if file.path is not None else _Steady(stack.enter_context(file.open()))
             try:
                 sound = stack.enter_context(soundfile.SoundFile(target, mode="r"))
             except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
                 raise Refused(str(getattr(error, "error_string", error)).strip(" .")) from error
+            if sound.frames == 0 and sound.format in ("WAV", "WAVEX"):
+                with file.open() as handle:
+                    if has_samples_behind_empty_data(handle):
+                        raise Refused("its header was never completed")  # FFmpeg reads such files to the end.
             if file.stream is None:
                 with file.open() as handle:
                     damage = look_for_damage(handle, sound.format)
@@ -51,7 +83,7 @@ class SndfileReader:
                 position = file.stream.tell()
                 damage = look_for_damage(file.stream, sound.format)
                 file.stream.seek(position)
-            yield cls(file, sound, damage)
+            yield cls(file, sound, damage, target if isinstance(target, _Steady) else None)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """See `subtone.audio.reader.Reader.chunks`."""
@@ -79,6 +111,9 @@ class SndfileReader:
         self._check_end(position, stop)
 
     def _check_end(self, position: int, stop: int | None) -> None:
+        if self._steady is not None and self._steady.failure is not None:
+            error = self._steady.failure
+            raise AudioError(f"{self._name}: reading the stream failed ({error})") from error
         if stop is not None and position >= stop:
             return
         if self._damage is not None:

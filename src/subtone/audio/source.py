@@ -146,6 +146,8 @@ def _stream(stream: Any, name: str) -> File:
         seekable = bool(stream.seekable())
     except AttributeError:
         seekable = hasattr(stream, "seek") and hasattr(stream, "tell")
+    except ValueError as error:
+        raise AudioError(f"{name}: cannot be read ({error})") from error
     try:
         if not seekable:  # A pipe or a socket: the decoders need to go back, so it is held in memory.
             stream = io.BytesIO(stream.read())
