@@ -135,7 +135,8 @@ def test_protocol_names_itself():
     line = split.protocol.describe()
     assert line == (
         "iemocap · 3 classes (anger, happiness←happiness+excitement, neutral) · "
-        "leave-one-session-out, 5 folds · dev: 20 % of training speakers · 120 of 150 clips, 10 speakers · leaks not checked: audio · "
+        "leave-one-session-out, 5 folds · dev: 20 % of training speakers · "
+        "120 of 150 clips, 10 speakers · leaks not checked: audio · "
         f"sha256 {split.protocol.checksum[:8]}"
     )
     assert str(split.protocol) == line
