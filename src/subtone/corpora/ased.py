@@ -14,6 +14,10 @@ from subtone.corpora.names import Clip, UnknownName, by_name, code
 # class letter and the number of its folder
 EMOTIONS = {"n1": "neutral", "f2": "fear", "h3": "happiness", "s4": "sadness", "a5": "anger"}
 GENDERS: dict[str, Gender] = {"01": "female", "02": "male"}
+# Their names say 02, but all other clips of these five women say 01, and so does the ear.
+MISNAMED = frozenset(
+    {"s4-01-02-02-09", "f2-01-01-02-15", "f2-07-02-02-21", "s4-04-01-02-23", "f2-02-01-02-25"}
+)
 
 # class letter and number, sentence, repetition, gender, speaker
 PATTERN = re.compile(r"([nfhsa]\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)", re.IGNORECASE)
@@ -34,7 +38,7 @@ def parse(clip: Clip) -> Row:
         emotion=emotion,
         raw=label[0],
         speaker=speaker,
-        gender=GENDERS[gender],
+        gender="female" if clip.stem.lower() in MISNAMED else GENDERS[gender],
         sentence=sentence if sentence in ("06", "07") else f"{label[0]}-{sentence}",
     )
 

@@ -85,11 +85,44 @@ def check_folder(corpus: str, folder: Path) -> Path:
     return Path(os.path.abspath(folder))
 
 
-def walk(folder: Path) -> Iterator[Clip]:
-    """Yield every audio file below a folder, in a fixed order.
+def walk_folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder at and below a root with the names of its files, in a fixed order.
 
     Hidden files and folders, ``__MACOSX`` and macOS's ``._`` twins are passed over; links to folders are
     followed, each folder once.
+
+    Parameters
+    ----------
+    root
+        An existing folder.
+
+    Yields
+    ------
+    tuple
+        Absolute path, sorted file names.
+
+    Raises
+    ------
+    CorpusError
+        If a folder cannot be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
+
+    for here, folders, files in os.walk(os.path.abspath(root), onerror=refuse, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up, or to a folder already walked
+            folders[:] = []
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        yield here, sorted(name for name in files if not name.startswith("."))
+
+
+def walk(folder: Path) -> Iterator[Clip]:
+    """Yield every audio file below a folder; see :func:`walk_folders`.
 
     Parameters
     ----------
@@ -107,28 +140,16 @@ def walk(folder: Path) -> Iterator[Clip]:
         If a folder cannot be listed.
     """
     root = os.path.abspath(folder)
-    seen: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise CorpusError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
-
-    for here, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up, or to a folder already walked
-            folders[:] = []
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+    for here, files in walk_folders(folder):
         inside = os.path.relpath(here, root)
         parts = [] if inside == "." else inside.split(os.sep)
         holders = tuple(
             unicodedata.normalize("NFC", name) for name in [*reversed(parts), os.path.basename(root)]
         )
-        for name in sorted(files):
+        for name in files:
             stem, suffix = os.path.splitext(name)
-            if name.startswith(".") or suffix.lower() not in AUDIO_SUFFIXES:
-                continue
-            yield Clip(Path(here, name), unicodedata.normalize("NFC", stem).strip(), holders)
+            if suffix.lower() in AUDIO_SUFFIXES:
+                yield Clip(Path(here, name), unicodedata.normalize("NFC", stem).strip(), holders)
 
 
 def read_names(
@@ -249,7 +270,14 @@ def _settle(
     for other in ordered[1:]:
         if duplicates == "first" or rank(other)[0] > rank(first)[0]:
             continue
-        if not filecmp.cmp(first[0].path, other[0].path, shallow=False):
+        try:
+            same = filecmp.cmp(first[0].path, other[0].path, shallow=False)
+        except OSError as error:
+            raise CorpusError(
+                f"corpus {corpus!r}: {error.filename}: cannot be read ({error.strerror}), "
+                "so it cannot be compared with another file of the same clip; remove it or repair it"
+            ) from error
+        if not same:
             ours, theirs = first[0].path.relative_to(root), other[0].path.relative_to(root)
             raise CorpusError(
                 f"corpus {corpus!r}: {ours} and {theirs}: different files of the same clip; "

@@ -50,6 +50,7 @@ _ALIASES: dict[str, str] = {
     "berlin": "emodb",
     "crema-d": "cremad",
     "emo-db": "emodb",
+    "emodb-4class": "emodb",
     "emotiontts": "emotiontts-ko",
     "emotiontts_open_db": "emotiontts-ko",
     "turev": "turevdb",

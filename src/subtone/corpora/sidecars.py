@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from subtone.corpora.base import Reading
+from subtone.corpora.names import walk_folders
 from subtone.errors import CorpusError
 
 
@@ -29,18 +30,17 @@ def find_file(root: Path, *names: str) -> Path | None:
     """
     wanted = [name.lower() for name in names]
     hits: list[tuple[int, int, str]] = []
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        depth = len(Path(here).relative_to(root).parts)
+    for here, files in walk_folders(root):
+        depth = here.count(os.sep)
         hits += [
             (wanted.index(name.lower()), depth, os.path.join(here, name))
             for name in files
             if name.lower() in wanted
         ]
-    if not hits:
-        beside = [Path(root).absolute().parent / name for name in names]
-        return next((path for path in beside if path.is_file()), None)
-    return Path(min(hits)[2])
+    if hits:
+        return Path(min(hits)[2])
+    beside = [Path(root).absolute().parent / name for name in names]
+    return next((path for path in beside if path.is_file()), None)
 
 
 def read_rows(
@@ -121,12 +121,11 @@ def read_texts(corpus: str, root: Path, suffix: str, folder: str = "") -> dict[s
         If a file is not UTF-8 text.
     """
     texts: dict[str, str] = {}
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+    for here, files in walk_folders(root):
         if folder and os.path.basename(here).lower() != folder:
             continue
-        for name in sorted(files):
-            if name.startswith(".") or not name.lower().endswith(suffix):
+        for name in files:
+            if not name.lower().endswith(suffix):
                 continue
             try:
                 text = Path(here, name).read_text(encoding="utf-8-sig")
