@@ -355,10 +355,11 @@ def speech_runs(speech: Tensor, mask: Tensor | None = None) -> Tensor:
     >>> speech_runs(torch.tensor([[True, True, False, True, False]]))
     tensor([[ 0,  0, -1,  1, -1]])
     """
-    pause = ~speech if mask is None else ~speech & mask
-    # Speech frames with no pause between them are of one run. As many pauses lie before each of them, and
-    # that count names the run. The names that occur are numbered through.
-    names = pause.cumsum(1)  # (batch, frames), each 0..frames
+    mask = torch.ones_like(speech) if mask is None else mask
+    speech = speech & mask
+    # Speech frames with no pause between them are one run. As many pauses lie before each of them, so that
+    # count names the run; the names that occur are numbered through.
+    names = (mask & ~speech).cumsum(1)  # (batch, frames), each 0..frames
     sizes = names.new_zeros(len(names), names.shape[1] + 1).scatter_add(1, names, speech.long())
     ids = (sizes > 0).cumsum(1).gather(1, names) - 1  # (batch, frames)
     return ids.masked_fill(~speech, -1)
@@ -384,9 +385,8 @@ def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tup
     ids = speech_runs(speech, mask)
     lengths = _run_lengths(ids)  # (batch, runs)
     batch, runs = lengths.shape
-    slots = (
-        ids.clamp_min(0) + torch.arange(batch, device=ids.device)[:, None] * runs
-    )  # a slot a run of the batch
+    firsts = torch.arange(batch, device=ids.device)[:, None] * runs  # (batch, 1): runs before this row
+    slots = firsts + ids.clamp_min(0)  # (batch, frames)
     spoken = frames.masked_fill(~speech[..., None], 0).flatten(0, 1)  # (batch * frames, dim)
     sums = frames.new_zeros(batch * runs, frames.shape[2]).index_add(0, slots.flatten(), spoken)
     return sums.view(batch, runs, frames.shape[2]) / lengths.clamp_min(1)[..., None], lengths > 0
