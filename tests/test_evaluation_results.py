@@ -131,7 +131,7 @@ def test_a_failure_leaves_nothing_half_written(run, tmp_path, monkeypatch, exist
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(results_module.plots, "fold_strip", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match=r"out: the result can't be written \(No space left on device\)"):
         write_results(target, **run, overwrite=True)
     assert (
         {file.name: file.read_bytes() for file in target.iterdir()} == before
@@ -147,6 +147,20 @@ def test_what_a_killed_run_left_is_swept_away(run, tmp_path):
     (left / "metrics.json").write_text("{")
     write_results(tmp_path / "out", **run)
     assert not left.exists()
+
+
+def test_a_result_whose_replacement_was_killed_midway_returns(run, tmp_path):
+    folder = write_results(tmp_path / "out", **run)
+    folder.rename(tmp_path / ".out.999999999.old")
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_results(folder, **run)
+    assert read_metrics(folder)[2] == run["comparisons"]
+
+
+def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be written"):
+        write_results(tmp_path / "file" / "out", **run)
 
 
 def test_systems_and_extra_entries_are_checked_before_anything_is_written(run, tmp_path):

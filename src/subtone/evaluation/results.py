@@ -93,6 +93,7 @@ def write_results(
     if not systems:
         raise UsageError("a result folder needs one system or more")
     target = Path(folder)
+    _sweep(target)
     refuse_if_taken(target, overwrite=overwrite)
     record: dict[str, Any] = {
         "protocol": protocol.to_dict() if isinstance(protocol, Protocol) else dict(protocol),
@@ -333,11 +334,9 @@ def _processor() -> str:
 @contextlib.contextmanager
 def _whole_folder(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target that takes its place when all went well, and is gone otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
     building = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    building.mkdir()
     try:
+        building.mkdir(parents=True)
         yield building
         for file in building.iterdir():
             with file.open("rb") as handle:
@@ -349,16 +348,26 @@ def _whole_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             building.rename(target)
+    except OSError as error:
+        raise UsageError(
+            f"{target}: the result can't be written ({error.strerror or error}); "
+            "make room, or name another folder"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed runs left beside the target."""
-    for left in target.parent.glob(f".{_escaped(target.name)}.*.partial"):
-        process = left.name.rsplit(".", 2)[1]
-        if process.isdecimal() and not _alive(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
+    """Tidy up after killed runs: half a result goes, one that was being replaced returns."""
+    for ending in ("partial", "old"):
+        for left in target.parent.glob(f".{_escaped(target.name)}.*.{ending}"):
+            process = left.name.rsplit(".", 2)[1]
+            if not process.isdecimal() or _alive(int(process)):
+                continue
+            if ending == "old" and not target.exists():
+                left.rename(target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _escaped(name: str) -> str:
