@@ -103,6 +103,7 @@ def test_the_lists_of_the_benchmark_agree_with_the_evaluation_files(official: Pa
     theirs = corpora.read("emobox", shared / "data/emobox/iemocap.csv.gz", audio=official)
     assert ours.index.equals(theirs.index)
     assert ours["emotion"].equals(theirs["emotion"])
+    assert ours["speaker"].equals(theirs["speaker"])
 
 
 def test_the_speaker_is_who_says_the_turn_not_who_wears_the_markers(tmp_path: Path) -> None:

@@ -225,7 +225,10 @@ def _load(database: _Database, table_id: str) -> pd.DataFrame:
         if not path.is_file():
             continue
         try:
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+            if path.suffix == ".parquet":
+                frame = pd.read_parquet(path)
+            else:  # only an empty cell is nothing: "NA" or "None" may be somebody's label
+                frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
         except Exception as error:  # pandas and pyarrow raise many kinds for a damaged file
             raise CorpusError(f"corpus {NAME!r}: {path}: cannot be read ({error})") from error
         if frame.index.nlevels > 1 or frame.index.name is not None:

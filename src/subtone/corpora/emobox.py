@@ -2,7 +2,8 @@
 
 Reads the project's own tree (``data/<corpus>/<corpus>.jsonl``, ``fold_k/…``, ``label_map.json``) and the same
 facts as one table a corpus (``<corpus>.csv.gz``: key, wav, label, emotion, fold_k). The lists name files, not
-speakers: for speakers read the corpus with its own reader and take only the folds from here.
+speakers, words or ratings: what a corpus's own reader gives beyond them it gives better, and
+:func:`read_folds` goes with any reader.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 
 from subtone.corpora.base import Corpus, Published, Reading, Row
 from subtone.corpora.emobox_lists import Entry, find_list, read_list
+from subtone.corpora.emobox_speakers import speaker_of
 from subtone.corpora.emobox_times import segments_beside
 from subtone.corpora.labels import emotion_of
 from subtone.corpora.names import walk
@@ -157,6 +159,7 @@ def read(
                 file=file,
                 emotion=emotion,
                 raw=entry.label,
+                speaker=speaker_of(source.corpus, entry.wav),
                 language=LANGUAGES.get(source.corpus),
                 split=None if pd.isna(side) else _SIDES[side],
                 start_s=start_s,
