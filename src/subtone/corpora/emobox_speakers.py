@@ -1,6 +1,6 @@
 """Who speaks in the clips that EmoBox lists, read off the paths; the lists themselves do not say.
 
-Only corpora whose paths give the number of speakers that the benchmark prints (one of eNTERFACE is not listed).
+Only corpora whose paths give the number of speakers that the benchmark prints (eNTERFACE lacks one).
 """
 
 from __future__ import annotations
