@@ -106,6 +106,6 @@ def pooled_slowly(
 def speech_frames(
     segments: list[tuple[int, int]], cells: list[tuple[int, int]], num_samples: int
 ) -> list[bool]:
-    """Tell which frames are speech by looking at every sample of every frame (majority rule, half is enough)."""
+    """Tell which frames are speech by looking at every sample of every frame; half of them is enough."""
     inside = [any(start <= sample < end for start, end in segments) for sample in range(num_samples)]
     return [end > start and 2 * sum(inside[start:end]) >= end - start for start, end in cells]

@@ -53,7 +53,7 @@ def make(path: Path, kind: str, seconds: float = 3.0, video: str | None = None) 
             picture = container.add_stream(video, rate=10)
             picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
-        stream.bit_rate = 12_200 if codec == "libopencore_amrnb" else 128_000
+        stream.bit_rate = 12_200 if codec == "libopencore_amrnb" else 256_000
         resampler = av.AudioResampler(
             stream.format.name, layout, rate_hz, stream.codec_context.frame_size or 1024
         )
@@ -80,7 +80,7 @@ def pitch_hz(wave: npt.NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_container_is_read_with_its_length_level_and_channels(tmp_path: Path, kind: str) -> None:
-    suffix, _, rate_hz, channels = KINDS[kind]
+    suffix, codec, rate_hz, channels = KINDS[kind]
     path = tmp_path / f"tone.{suffix}"
     make(path, kind)
     mix = load_audio(path)
@@ -89,7 +89,8 @@ def test_every_container_is_read_with_its_length_level_and_channels(tmp_path: Pa
     left = load_audio(path, channel=0)
     assert pitch_hz(left) == pytest.approx(440, abs=2)
     rms = float(np.sqrt(np.mean(left[8_000:40_000] ** 2)))  # not the peak: codecs add short ones of their own
-    assert rms == pytest.approx(0.4 / np.sqrt(2), rel=0.1)
+    # AMR models a voice, and renders a pure tone a fifth too low.
+    assert rms == pytest.approx(0.4 / np.sqrt(2), rel=0.25 if "amr" in codec else 0.05)
     if channels == 2:
         assert pitch_hz(load_audio(path, channel=1)) == pytest.approx(880, abs=2)
     assert probe(path).sample_rate_hz == rate_hz

@@ -14,6 +14,8 @@ from subtone.speech.base import Detector, Wave, in_frames
 from subtone.speech.rules import Lengths
 
 _FRAME = 320
+_PEAK_FRAMES = 10  # 0.2 s: one click makes no peak, one short word in an hour does.
+_HEARD_DB = 60.0  # Padding with digital or nearly digital silence is not the noise that speech stands in.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class EnergyOptions(Lengths):
     hysteresis_db
         Speech ends this far below the level at which it begins.
     silence_db
-        Frames below this level (0 dB = a full-scale square wave) are never speech.
+        A recording whose peak is below this level (0 dB = a full-scale square wave) is silent.
     """
 
     range_db: float = 30.0
@@ -53,18 +55,18 @@ class EnergyDetector(Detector):
 
         L_t = 10 log10 (variance of its 320 samples),
 
-    let the peak ``P`` be the 95th and the floor ``N`` the 10th percentile of ``L_t >= silence_db``. Speech
-    begins at a level of
+    let the peak ``P`` be the level that 0.2 s of the recording exceed (5 % of it, if that is shorter), and
+    the floor ``N`` the 10th percentile of the levels within 60 dB of the loudest. Speech begins at
 
         T = max(P - range_db,  min(N + margin_db,  (P + N) / 2))
 
     and ends below ``T - hysteresis_db``: within ``range_db`` of the peak and ``margin_db`` above the floor,
-    or half way up where floor and peak are closer together than twice the margin. No frame above
-    ``silence_db``: no speech.
+    or half way up where floor and peak are closer together than twice the margin. A recording whose peak is
+    below ``silence_db`` has no speech.
 
-    All levels are relative, so a gain leaves the segments as they are while speech stays above
-    ``silence_db``. In steady sound (a hum, a trimmed word) floor and peak meet, and all of it counts as
-    speech. Over blocks, levels are collected first and the percentiles are those of the whole recording.
+    All levels but that last one are relative, so a gain leaves the segments as they are. In steady sound
+    (a hum, a trimmed word) floor and peak meet, and all of it counts as speech. Over blocks, levels are
+    collected first: peak and floor are those of the whole recording.
     """
 
     name: ClassVar[str] = "energy"
@@ -85,14 +87,18 @@ class EnergyDetector(Detector):
             if rest:  # The wave's last frame: only the samples that are there count, not the zeros added.
                 variance[whole] = frames[whole, :rest].var()
             with np.errstate(divide="ignore"):
-                levels = 10.0 * np.log10(variance)
-            yield np.where(levels >= self.options.silence_db, levels, -np.inf)  # (frames,)
+                yield 10.0 * np.log10(variance)  # (frames,), -inf for digital silence
 
     def _thresholds(self, scores: npt.NDArray[np.floating]) -> tuple[float, float]:
-        heard = scores[np.isfinite(scores)]
+        loudest = scores.max()
+        heard = np.sort(scores[scores >= loudest - _HEARD_DB]) if np.isfinite(loudest) else scores[:0]
+        options = self.options
         if not len(heard):
             return np.inf, np.inf
-        options = self.options
-        floor, peak = np.percentile(heard, [10.0, 95.0]).tolist()
+        exceeding = min(_PEAK_FRAMES, len(scores) // 20)
+        peak = float(heard[max(0, len(heard) - 1 - exceeding)])
+        if peak < options.silence_db:
+            return np.inf, np.inf
+        floor = float(np.percentile(heard, 10.0))
         enter = max(peak - options.range_db, min(floor + options.margin_db, (peak + floor) / 2.0))
         return enter, enter - options.hysteresis_db
