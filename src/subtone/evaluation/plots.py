@@ -160,9 +160,13 @@ def _headline(evaluation: Evaluation) -> str:
         f"{name} {100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
         for name, value, (low, high) in values
     ]
-    seeds = f", mean of {evaluation.seeds} seeds" if evaluation.seeds > 1 else ""
-    over = f"{100 * evaluation.confidence:g} % intervals over {evaluation.ci_units} {evaluation.ci_unit}s"
-    return f"{'   '.join(parts)}\n{evaluation.n} clips{seeds}, {over}"
+    counts = [f"{evaluation.n} clips"]
+    if evaluation.ci_unit == "speaker":
+        counts.append(f"{evaluation.ci_units} speakers")
+    if evaluation.seeds > 1:
+        counts.append(f"{evaluation.seeds} seeds")
+    over = "" if evaluation.ci_unit == "speaker" else " over clips"
+    return f"{'   '.join(parts)}\n{', '.join(counts)}; {100 * evaluation.confidence:g} % intervals{over}"
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -263,9 +263,6 @@ def summary(
     if environment.get("seeds"):
         lines.append(f"- Seeds: {', '.join(map(str, environment['seeds']))}")
     lines.append(f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")
-    lines.append(
-        "- Files: metrics.json, folds.csv, predictions.parquet, recipe.yaml, environment.json, plots"
-    )
     return "\n".join(lines) + "\n"
 
 
