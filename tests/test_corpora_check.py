@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -20,7 +22,7 @@ STEMS = [f"03-01-0{emotion}-01-01-01-0{actor}" for emotion in (1, 3, 5) for acto
 def noise(path: Path, seed: int, samples: int = 8000) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).integers(-8000, 8000, samples, dtype=np.int16)
-    soundfile.write(path, values, 16_000)
+    soundfile.write(path, values, 16_000, format=path.suffix[1:].upper() or "WAV")
     return path
 
 
@@ -109,6 +111,39 @@ def test_ravdess_really_holds_one_take_twice(shared: Path, tmp_path: Path) -> No
     report = check("ravdess", tmp_path)
     assert len(report.duplicates) == 1
     assert not report.conflicts
+
+
+def test_baveds_speakers_46_and_53_are_found_to_be_one(shared: Path, tmp_path: Path) -> None:
+    for name in ("46-m-20-0-0-156.opus", "53-m-20-0-0-209.opus"):
+        (tmp_path / name).symlink_to(shared / "data" / "baved" / "0" / name)
+    assert len(check("baved", tmp_path).conflicts) == 1
+
+
+@pytest.mark.parametrize("name", ["ravdess", "emovo", "cafe", "subesco"])
+def test_plan_of_a_corpus_is_all_its_clips(name: str, shared: Path) -> None:
+    corpus = get(name)
+    assert corpus.design is not None
+    with gzip.open(shared / "data" / "emobox" / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        listed = {Path(line["wav"]).stem.rstrip("]") for line in csv.DictReader(file)}
+    assert set(corpus.design()) == listed
+    assert len(listed) == corpus.published.clips
+
+
+def test_clips_that_a_nearly_complete_copy_lacks_are_named(tmp_path: Path) -> None:
+    corpus = get("emovo")
+    assert corpus.design is not None
+    planned = list(corpus.design())
+    seed = noise(tmp_path / "seed", 1, 16)
+    for stem in planned:
+        (tmp_path / f"{stem}.wav").hardlink_to(seed)
+    assert not check("emovo", tmp_path, digests=False).missing
+    (tmp_path / "dis-f1-b1.wav").unlink()
+    report = check("emovo", tmp_path, digests=False)
+    assert [stem for stem, _ in report.missing] == ["dis-f1-b1"]
+    assert not report.ok
+    for stem in planned[:100]:
+        (tmp_path / f"{stem}.wav").unlink(missing_ok=True)
+    assert check("emovo", tmp_path, digests=False).ok  # a part of the corpus, chosen on purpose
 
 
 def test_silence_is_listed_by_itself_and_not_as_duplicates(copy: Path) -> None:

@@ -197,6 +197,9 @@ class Corpus:
         A typical file name, shown when nothing fits.
     pattern
         Regular expression of a typical stem; used only to guess whose files a folder holds.
+    design
+        Gives the stems of all clips where the corpus was recorded by a full plan, so that a check can name
+        the one that is gone.
     """
 
     name: str
@@ -210,6 +213,7 @@ class Corpus:
     reader: Reader
     example: str = ""
     pattern: str = ""
+    design: Callable[[], Iterable[str]] | None = None
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 
 from subtone.corpora.base import Corpus, Published, Row
 from subtone.corpora.names import Clip, UnknownName, by_name, code
@@ -51,6 +53,13 @@ def parse(clip: Clip) -> Row:
     )
 
 
+def design() -> Iterator[str]:
+    """Yield the stems of all 936 clips."""
+    for actor, letter, level, sentence in product(range(1, 13), EMOTIONS, INTENSITIES, TEXTS):
+        if (letter, level) != ("N", "2"):  # neutral has one intensity
+            yield f"{actor:02d}-{letter}-{level}-{sentence}"
+
+
 CORPUS = Corpus(
     name="cafe",
     title="Canadian French Emotional speech dataset",
@@ -70,4 +79,5 @@ CORPUS = Corpus(
     reader=by_name("cafe", parse, EXAMPLE, prefer=("CaFE_48k",)),
     example=EXAMPLE,
     pattern=PATTERN.pattern,
+    design=design,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 
 from subtone.corpora.base import Corpus, Gender, Published, Row
 from subtone.corpora.names import Clip, by_name, code
@@ -63,6 +65,13 @@ def parse(clip: Clip) -> Row:
     )
 
 
+def design() -> Iterator[str]:
+    """Yield the stems of all 588 clips."""
+    return (
+        f"{label}-{speaker}-{sentence}" for label, speaker, sentence in product(EMOTIONS, SPEAKERS, TEXTS)
+    )
+
+
 CORPUS = Corpus(
     name="emovo",
     title="EMOVO: an Italian emotional speech database",
@@ -81,4 +90,5 @@ CORPUS = Corpus(
     reader=by_name("emovo", parse, EXAMPLE),
     example=EXAMPLE,
     pattern=PATTERN.pattern,
+    design=design,
 )

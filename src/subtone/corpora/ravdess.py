@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from subtone.corpora.base import Corpus, Published, Reading, Row
@@ -68,6 +70,15 @@ def read(
     )
 
 
+def design() -> Iterator[str]:
+    """Yield the stems of all 1,440 speech clips."""
+    for emotion, level, statement, take, actor in product(
+        EMOTIONS, INTENSITIES, STATEMENTS, ("01", "02"), ACTORS
+    ):
+        if (emotion, level) != ("01", "02"):  # neutral has one intensity
+            yield f"03-01-{emotion}-{level}-{statement}-{take}-{actor}"
+
+
 CORPUS = Corpus(
     name="ravdess",
     title="Ryerson Audio-Visual Database of Emotional Speech and Song, speech part",
@@ -87,4 +98,5 @@ CORPUS = Corpus(
     reader=read,
     example=EXAMPLE,
     pattern=PATTERN.pattern,
+    design=design,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 
 from subtone.corpora.base import Corpus, Gender, Published, Row
 from subtone.corpora.names import Clip, UnknownName, by_name, code
@@ -17,6 +19,12 @@ EMOTIONS = {
     "SURPRISE": "surprise",
 }
 GENDERS: dict[str, Gender] = {"F": "female", "M": "male"}
+SPEAKERS = (
+    *("F_01_OISHI", "F_02_MONIKA", "F_03_SMITA", "F_04_SWARNALI", "F_05_MOUNI"),
+    *("F_06_SIMI", "F_07_TITHI", "F_08_JOYEETA", "F_09_CHAITY", "F_10_FAHMEE"),
+    *("M_01_BASHIR", "M_02_NIPUN", "M_03_ILIAS", "M_04_BIBHAS", "M_05_DURANTO"),
+    *("M_06_SHUKANTO", "M_07_SIBLY", "M_08_PRASUN", "M_09_SHUMANTA", "M_10_EVAN"),
+)
 
 # gender, number and name of the speaker, sentence, emotion, take; one file has a stray ] at its end
 PATTERN = re.compile(r"([FM])_(\d\d)_([A-Z]+)_S_(\d{1,2})_([A-Z]+)_(\d)\]?", re.IGNORECASE)
@@ -39,6 +47,12 @@ def parse(clip: Clip) -> Row:
     )
 
 
+def design() -> Iterator[str]:
+    """Yield the stems of all 7,000 clips."""
+    for speaker, sentence, label, take in product(SPEAKERS, range(1, 11), EMOTIONS, range(1, 6)):
+        yield f"{speaker}_S_{sentence}_{label}_{take}"
+
+
 CORPUS = Corpus(
     name="subesco",
     title="SUST Bangla Emotional Speech Corpus",
@@ -57,4 +71,5 @@ CORPUS = Corpus(
     reader=by_name("subesco", parse, EXAMPLE),
     example=EXAMPLE,
     pattern=PATTERN.pattern,
+    design=design,
 )
