@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -171,7 +171,7 @@ def _waves(
     rate, channels = reader.info.sample_rate_hz, reader.info.channels
     if channel != "mix" and channel >= channels:
         raise AudioError(
-            f"{source.name}: channel {channel} was asked for, but the recording has {channels} "
+            f"{source.name}: channel {channel} was asked for, but the recording has {channels} channel(s) "
             f"(numbered from 0); choose one of them or 'mix'"
         )
     # Cuts at other rates start on a sample that both rates share, some way ahead, so that the resampler sees
@@ -221,7 +221,7 @@ def _blocks(source: File | Samples, channel: Channel, length: int) -> Iterator[n
         yield from regroup(waves, length)
 
 
-def regroup(waves: Iterator[npt.NDArray[np.float32]], length: int) -> Iterator[npt.NDArray[np.float32]]:
+def regroup(waves: Iterable[npt.NDArray[np.float32]], length: int) -> Iterator[npt.NDArray[np.float32]]:
     """Cut a stream of pieces anew, into pieces of ``length`` samples and a shorter last one.
 
     >>> [len(piece) for piece in regroup(iter([np.zeros(5), np.zeros(4)]), 3)]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from subtone.audio.load import regroup
 from subtone.errors import AudioError
 from subtone.speech.rules import Lengths, segments_from_scores
 from subtone.speech.segments import SpeechSegments
@@ -76,7 +77,7 @@ class Detector(ABC):
         Memory: one block, and one score a frame.
         """
         counted = _Counted(blocks)
-        scores = [np.zeros(0, dtype=np.float32), *self._scores(_regroup(counted, self.frame * self.piece))]
+        scores = [np.zeros(0, dtype=np.float32), *self._scores(regroup(counted, self.frame * self.piece))]
         joined = np.concatenate(scores)  # (frames,)
         if not len(joined):
             return SpeechSegments.none(counted.samples)
@@ -141,21 +142,3 @@ def in_frames(piece: Wave, frame: int) -> Wave:
     if missing:
         piece = np.concatenate([piece, np.zeros(missing, dtype=np.float32)])
     return piece.reshape(-1, frame)  # (frames, frame)
-
-
-def _regroup(blocks: Iterable[Wave], length: int) -> Iterator[Wave]:
-    """Cut blocks anew into pieces of ``length`` samples, and a last one of what is left."""
-    held: list[Wave] = []
-    count = 0
-    for block in blocks:
-        at = 0
-        while count + len(block) - at >= length:
-            taken = length - count
-            held.append(block[at : at + taken])
-            yield np.concatenate(held)
-            held, count, at = [], 0, at + taken
-        if at < len(block):
-            held.append(block[at:])
-            count += len(block) - at
-    if count:
-        yield np.concatenate(held)
