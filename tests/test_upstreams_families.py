@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from tests.tiny_upstreams import (
     write,
 )
 
-# 400 samples beside five seconds, a frame more and a frame less, nothing at all.
-LENGTHS = [400, 80_000, 719, 720, 16_123, 0, 399, 6_400]
+# 400 samples beside five seconds, a frame more and a frame less, nothing at all, an odd number of 10 ms hops.
+LENGTHS = [400, 80_000, 719, 720, 16_123, 0, 399, 6_400, 5_000]
 TOLERANCE = 1e-4
 NO_DROPOUT = {
     f"{place}_dropout": 0.0
@@ -186,6 +188,24 @@ def test_gradient_checkpointing_does_not_bring_the_padding_back(tmp_path: Path) 
         gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
         module.gradient_checkpointing_enable()
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_a_family_whose_layers_cannot_be_recomputed_says_so(loaded: dict[str, Upstream]) -> None:
+    module: Any = loaded["conformer-relative"].module
+    with pytest.raises(ValueError, match=r"does not support .* checkpointing"):
+        module.gradient_checkpointing_enable()
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-group", "data2vec", "w2v-bert-relative", "whisper-80"])
+def test_threads_do_not_see_each_others_batches(family: str, loaded: dict[str, Upstream]) -> None:
+    upstream = copy.deepcopy(loaded[family])
+    batches = [[noise(n, seed) for n in (400 + 800 * seed, 9_000 - 900 * seed)] for seed in range(8)]
+    wanted = [loaded[family].extract(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for encoded, alone in zip(pool.map(upstream.encode, batches * 3), wanted * 3, strict=True):
+            for row, frames in enumerate(alone):
+                got = encoded.frames[row, :, encoded.mask[row]].detach()
+                assert relative_error(got, frames) < TOLERANCE
 
 
 def test_extract_leaves_the_mode_of_the_network_as_it_was(loaded: dict[str, Upstream]) -> None:

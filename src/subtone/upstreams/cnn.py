@@ -79,6 +79,9 @@ class CnnUpstream(HuggingFaceUpstream):
         for part in module.get_submodule("encoder").modules():
             if isinstance(part, nn.Conv1d) and part.kernel_size[0] > 1:
                 valid.zero_padding_before(part)
+        if config["model_type"] == "wav2vec2-conformer":
+            # Its layers hold such convolutions, and recomputing a layer would forget where the clips end.
+            module.supports_gradient_checkpointing = False  # type: ignore[assignment]
         if config["model_type"] == "wavlm":
             # torch's remark on how the published attention passes its masks, once a process.
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
