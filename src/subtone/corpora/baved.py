@@ -2,7 +2,7 @@
 
 The corpus has no emotion classes: the column ``emotion`` is ``<NA>`` and ``intensity`` holds the level.
 Speakers 46 and 53 are one person: each recording of the one is there again under the other's number. The
-table keeps the numbers of the names; leave one of the two out where no speaker may be on both sides of a split.
+table keeps the numbers of the names; leave one of the two out where no speaker may be on two sides.
 """
 
 from __future__ import annotations
