@@ -8,45 +8,30 @@ the standard deviation and the feature store come with it::
     def late_frames(_frames, mask, _speech):     # -> (batch, frames), 0 = leave out, any scale
         return mask * mask.cumsum(1)             # the later a frame, the more it weighs
 
-From then on ``statistics_of("gap_late", std=True)`` and ``pool(frames, mask, speech, ["gap_late_mean"])``
-know it.
+From then on ``statistics_of("gap_late")`` and ``pool(frames, mask, speech, ["gap_late_std"])`` know it.
 
 Three rules hold everywhere. A masked frame is as if it were not there: it may lie anywhere and hold anything,
 NaN included. An utterance without speech takes all its valid frames for one run of speech, so SAP is GAP
 there, in every form. Half precision is summed in, and returned as, float32; float64 stays float64.
 
 Pool first, mix later: a mean commutes with a weighted sum over layers, so the mean of each layer can be
-stored, the layers mixed after, and the result is the same. A standard deviation does not commute; there
-Subtone defines it as taken *per layer, then mixed*. Attention, over runs or frames, acts on mixed frames and
-cannot be stored.
+stored, the layers mixed after, and the result is the same. A standard deviation does not commute: Subtone
+takes it *per layer, then mixes*. Attention, over runs or frames, needs mixed frames and cannot be stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from subtone.attention import SegmentAttention, plain_attention
 from subtone.errors import UsageError, nearest
-
-__all__ = [
-    "STATISTICS",
-    "AttentiveStatistics",
-    "PoolingError",
-    "SapForm",
-    "SegmentAttention",
-    "gap",
-    "gap_sap",
-    "pool",
-    "run_means",
-    "sap",
-    "speech_runs",
-    "statistics_of",
-    "weighting",
-]
+from subtone.runs import SegmentAttention as SegmentAttention
+from subtone.runs import plain_attention, run_lengths
+from subtone.runs import speech_runs as speech_runs
 
 SapForm = Literal["frame", "segment", "attention"]
 
@@ -54,19 +39,39 @@ PooledFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From frames ``(batch, frames, dim)``, mask and speech ``(batch, frames)`` to weights or to a statistic."""
 
 STATISTICS: dict[str, PooledFn] = {}
-"""Name → ``fn(frames, mask, speech) -> (batch, dim)``; what the feature store can hold of a clip."""
+"""Name → ``fn(frames, mask, speech) -> (batch, dim)``: what the feature store can hold of a clip. A statistic
+that is no weighted mean, say a maximum, is put here by hand."""
 
 
 class PoolingError(UsageError, ValueError):
     """A shape, a mask or a name that no pooling can honour."""
 
 
+def _mean(frames: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.to(frames.dtype)[..., None]  # (batch, frames, 1)
+    # Filled, not only multiplied: zero times NaN is NaN.
+    return (frames.masked_fill(weights == 0, 0) * weights).sum(1) / weights.sum(1)  # (batch, dim)
+
+
+def _std(frames: Tensor, weights: Tensor) -> Tensor:
+    frames = frames.masked_fill((weights == 0)[..., None], 0)
+    variance = _mean((frames - _mean(frames, weights)[:, None]) ** 2, weights)  # (batch, dim)
+    flat = variance == 0  # there the gradient of a square root is infinite, and infinity times zero is NaN
+    return variance.masked_fill(flat, 1).sqrt().masked_fill(flat, 0)
+
+
+def _statistic(
+    take: Callable[[Tensor, Tensor], Tensor], weigh: PooledFn, frames: Tensor, mask: Tensor, speech: Tensor
+) -> Tensor:
+    checked = _checked(frames, mask, speech)
+    return take(checked[0], weigh(*checked))
+
+
 def weighting(name: str) -> Callable[[PooledFn], PooledFn]:
     """Register a function that weighs frames, as the statistics ``{name}_mean`` and ``{name}_std``.
 
-    The function gets checked arguments: frames in float32 or float64, ``mask`` with a valid frame in each
-    row, and ``speech`` inside the mask and never empty. It returns weights ``(batch, frames)``: 0 or more, of
-    any scale.
+    It gets checked arguments: frames in float32 or 64, zeros where masked; a ``mask`` with a valid frame in
+    each row; ``speech`` inside it, never empty. It returns ``(batch, frames)`` ≥ 0, not all 0 in a row.
 
     Raises
     ------
@@ -75,18 +80,10 @@ def weighting(name: str) -> Callable[[PooledFn], PooledFn]:
     """
 
     def register(weigh: PooledFn) -> PooledFn:
-        if f"{name}_mean" in STATISTICS:
-            raise PoolingError(f"weighting {name!r} is registered already; choose another name")
-
-        def mean(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
-            checked = _checked(frames, mask, speech)
-            return _mean(checked[0], weigh(*checked))
-
-        def std(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
-            checked = _checked(frames, mask, speech)
-            return _std(checked[0], weigh(*checked))
-
-        STATISTICS.update({f"{name}_mean": mean, f"{name}_std": std})
+        for moment, take in (("mean", _mean), ("std", _std)):
+            if f"{name}_{moment}" in STATISTICS:
+                raise PoolingError(f"statistic '{name}_{moment}' is registered already; choose another name")
+            STATISTICS[f"{name}_{moment}"] = partial(_statistic, take, weigh)
         return weigh
 
     return register
@@ -108,7 +105,7 @@ def speech_frames(_frames: Tensor, _mask: Tensor, speech: Tensor) -> Tensor:
 def equal_runs(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
     """Weigh all speech runs alike: a frame counts as one over the length of its run."""
     ids = speech_runs(speech, mask)
-    lengths = _run_lengths(ids)  # (batch, runs)
+    lengths = run_lengths(ids)  # (batch, runs)
     own = lengths.gather(1, ids.clamp_min(0)).to(frames.dtype)  # (batch, frames)
     # Times the longest length, so that a frame of a single run weighs exactly 1, as in the frame form.
     return speech * lengths.amax(1, keepdim=True) / own.clamp_min(1)
@@ -125,7 +122,7 @@ def gap(frames: Tensor, mask: Tensor | None = None, *, std: bool = False) -> Ten
         ``(batch, frames)`` bool, True where a frame is valid. Default: all are.
     std : bool
         Append the population standard deviation (no Bessel correction) over the same frames, computed in two
-        passes. Where it is zero its gradient is zero too (a subgradient of the square root), never NaN.
+        passes. Where it is zero, so is its gradient (a subgradient of the square root), never NaN.
 
     Returns
     -------
@@ -170,14 +167,13 @@ def sap(
     Parameters
     ----------
     frames : Tensor
-        ``(batch, frames, dim)``, floating; masked frames may hold anything, NaN included.
+        ``(batch, frames, dim)``, as in :func:`gap`.
     speech : Tensor
         ``(batch, frames)`` bool, True where a frame is speech; what lies outside ``mask`` is ignored.
     form : {"frame", "segment", "attention"}
         Which average; see above.
     mask : Tensor, optional
-        ``(batch, frames)`` bool, True where a frame is valid. Default: all are. Give it for padded batches: a
-        row without speech is averaged over it.
+        ``(batch, frames)`` bool, True where valid (default: all); a row without speech is averaged over it.
     std : bool
         Append the population standard deviation about that average m, under the weights of the form.
         ``"frame"``: over all speech frames. ``"segment"``: sqrt((1/K) Σ_k mean_{t in S_k} (x_t - m)²).
@@ -246,22 +242,19 @@ def gap_sap(
     >>> gap_sap(torch.tensor([[[1.0], [3.0], [8.0]]]), torch.tensor([[True, True, False]]))
     tensor([[4., 2.]])
     """
-    spoken = sap(frames, speech, form, mask=mask, std=std, attention=attention)
-    return torch.cat([gap(frames, mask, std=std), spoken], dim=-1)
+    parts = gap(frames, mask, std=std), sap(frames, speech, form, mask=mask, std=std, attention=attention)
+    return torch.cat(parts, dim=-1)
 
 
 class AttentiveStatistics(nn.Module):
     """Mean and standard deviation under learned weights: attentive statistics pooling.
 
-    ``w = softmax_t(v · tanh(W x_t + b))`` over the valid frames only. (The paper's scalar bias beside v is
-    left out: a softmax does not see it.)
+    ``w = softmax_t(v · tanh(W x_t + b))`` over the valid frames (a bias beside v would cancel).
 
     Parameters
     ----------
-    dim : int
-        Size of a frame.
-    hidden : int
-        Rows of W.
+    dim, hidden : int
+        Size of a frame; rows of W.
 
     Notes
     -----
@@ -280,7 +273,6 @@ class AttentiveStatistics(nn.Module):
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pool ``(batch, frames, dim)`` under ``(batch, frames)`` to ``(batch, 2 * dim)`` = mean ‖ std."""
         frames, mask, _ = _checked(frames, mask, mask)
-        frames = frames.masked_fill(~mask[..., None], 0)
         scores = self.score(frames).squeeze(-1)  # (batch, frames)
         return _moments(frames, scores.masked_fill(~mask, -torch.inf).softmax(1), std=True)
 
@@ -333,10 +325,9 @@ def statistics_of(pooling: str, form: SapForm = "frame", std: bool = False) -> t
     >>> statistics_of("gap+sap", form="segment", std=True)
     ('gap_mean', 'gap_std', 'sap_segment_mean', 'sap_segment_std')
     """
-    if form == "attention":
-        raise PoolingError("form 'attention' needs frames, not stored statistics; use 'frame' or 'segment'")
-    if form not in get_args(SapForm):
-        raise PoolingError(f"form {form!r} is no form of SAP; {nearest(str(form), ('frame', 'segment'))}")
+    if form not in ("frame", "segment"):
+        way_out = "'attention' needs frames; " + nearest(str(form), ("frame", "segment"))
+        raise PoolingError(f"form {form!r} has no statistics; {way_out}")
     known = [name.removesuffix("_mean") for name in STATISTICS if name.endswith("_mean")]
     names: list[str] = []
     for part in pooling.split("+"):
@@ -347,22 +338,6 @@ def statistics_of(pooling: str, form: SapForm = "frame", std: bool = False) -> t
     if len(set(names)) < len(names):
         raise PoolingError(f"pooling {pooling!r} names a pooling twice; name each once, e.g. 'gap+sap'")
     return tuple(names)
-
-
-def speech_runs(speech: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Number the runs of speech in each row from 0; -1 where there is no speech.
-
-    >>> speech_runs(torch.tensor([[True, True, False, True, False]]))
-    tensor([[ 0,  0, -1,  1, -1]])
-    """
-    mask = torch.ones_like(speech) if mask is None else mask
-    speech = speech & mask
-    # Speech frames with no pause between them are one run. As many pauses lie before each of them, so that
-    # count names the run; the names that occur are numbered through.
-    names = (mask & ~speech).cumsum(1)  # (batch, frames), each 0..frames
-    sizes = names.new_zeros(len(names), names.shape[1] + 1).scatter_add(1, names, speech.long())
-    ids = (sizes > 0).cumsum(1).gather(1, names) - 1  # (batch, frames)
-    return ids.masked_fill(~speech, -1)
 
 
 def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -377,13 +352,13 @@ def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tup
 
     Examples
     --------
-    >>> run_means(torch.tensor([[[1.0], [3.0], [9.0], [8.0]]]), torch.tensor([[True, True, False, True]]))
-    (tensor([[[2.],
-             [8.]]]), tensor([[True, True]]))
+    >>> run_means(torch.tensor([[[1.0], [3.0], [9.0], [8.0]]]), torch.tensor([[True, True, False, True]]))[0]
+    tensor([[[2.],
+             [8.]]])
     """
     frames, mask, speech = _checked(frames, mask, speech)
     ids = speech_runs(speech, mask)
-    lengths = _run_lengths(ids)  # (batch, runs)
+    lengths = run_lengths(ids)  # (batch, runs)
     batch, runs = lengths.shape
     firsts = torch.arange(batch, device=ids.device)[:, None] * runs  # (batch, 1): runs before this row
     slots = firsts + ids.clamp_min(0)  # (batch, frames)
@@ -392,31 +367,13 @@ def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tup
     return sums.view(batch, runs, frames.shape[2]) / lengths.clamp_min(1)[..., None], lengths > 0
 
 
-def _run_lengths(ids: Tensor) -> Tensor:
-    runs = int(ids.max()) + 1 if len(ids) else 1
-    return ids.new_zeros(len(ids), runs).scatter_add(1, ids.clamp_min(0), (ids >= 0).long())
-
-
 def _moments(frames: Tensor, weights: Tensor, std: bool) -> Tensor:
     mean = _mean(frames, weights)
     return torch.cat([mean, _std(frames, weights)], dim=-1) if std else mean
 
 
-def _mean(frames: Tensor, weights: Tensor) -> Tensor:
-    weights = weights.to(frames.dtype)[..., None]  # (batch, frames, 1)
-    # Filled, not only multiplied: zero times NaN is NaN.
-    return (frames.masked_fill(weights == 0, 0) * weights).sum(1) / weights.sum(1)  # (batch, dim)
-
-
-def _std(frames: Tensor, weights: Tensor) -> Tensor:
-    frames = frames.masked_fill((weights == 0)[..., None], 0)
-    variance = _mean((frames - _mean(frames, weights)[:, None]) ** 2, weights)  # (batch, dim)
-    flat = variance == 0  # there the gradient of a square root is infinite, and infinity times zero is NaN
-    return variance.masked_fill(flat, 1).sqrt().masked_fill(flat, 0)
-
-
 def _checked(frames: Tensor, mask: Tensor | None, speech: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Check and complete the arguments: float32 or wider, a mask, speech inside it and never empty."""
+    """Check and complete the arguments: float32 or wider, zeros where masked, speech never empty."""
     if not isinstance(frames, Tensor) or frames.dim() != 3 or not frames.is_floating_point():
         raise PoolingError(f"frames must be a floating tensor (batch, frames, dim), got {_shown(frames)}")
     for name, flags in (("mask", mask), ("speech", speech)):
@@ -429,10 +386,11 @@ def _checked(frames: Tensor, mask: Tensor | None, speech: Tensor | None) -> tupl
             raise PoolingError(f"{name} is on {flags.device}, frames on {frames.device}; move one of them")
     if mask is None:
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-    empty = ~mask.any(1)
-    if empty.any():
-        rows = ", ".join(str(row) for row in empty.nonzero().flatten().tolist())
-        raise PoolingError(f"no valid frame in row {rows} of the mask; leave out clips that give no frame")
+    else:
+        frames = frames.masked_fill(~mask[..., None], 0)
+    empty = (~mask.any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise PoolingError(f"mask: no valid frame in row {empty}; leave out the clips that give no frame")
     speech = mask if speech is None else speech & mask
     speech = torch.where(speech.any(1, keepdim=True), speech, mask)
     return frames.to(torch.promote_types(frames.dtype, torch.float32)), mask, speech

@@ -1,4 +1,4 @@
-"""Self-attention over the speech runs of an utterance: what segmental average pooling can learn."""
+"""Runs of speech in an utterance: number them, count their frames, let them attend to each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,34 @@ from torch import Tensor, nn
 from subtone.errors import UsageError
 
 
-class AttentionError(UsageError, ValueError):
-    """A size that attention cannot honour."""
+class RunsError(UsageError, ValueError):
+    """A size that attention over runs cannot honour."""
+
+
+def speech_runs(speech: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Number the runs of speech in each row from 0; -1 where there is no speech.
+
+    >>> speech_runs(torch.tensor([[True, True, False, True, False]]))
+    tensor([[ 0,  0, -1,  1, -1]])
+    """
+    mask = torch.ones_like(speech) if mask is None else mask
+    speech = speech & mask
+    # Speech frames with no pause between them are one run. As many pauses lie before each of them, so that
+    # count names the run; the names that occur are numbered through.
+    names = (mask & ~speech).cumsum(1)  # (batch, frames), each 0..frames
+    sizes = names.new_zeros(len(names), names.shape[1] + 1).scatter_add(1, names, speech.long())
+    ids = (sizes > 0).cumsum(1).gather(1, names) - 1  # (batch, frames)
+    return ids.masked_fill(~speech, -1)
+
+
+def run_lengths(ids: Tensor) -> Tensor:
+    """Count the frames of each numbered run, ``(batch, runs)``; 0 behind a row's last run.
+
+    >>> run_lengths(torch.tensor([[0, 0, -1, 1, -1]]))
+    tensor([[2, 1]])
+    """
+    runs = int(ids.max()) + 1 if len(ids) else 1
+    return ids.new_zeros(len(ids), runs).scatter_add(1, ids.clamp_min(0), (ids >= 0).long())
 
 
 class SegmentAttention(nn.Module):
@@ -35,7 +61,7 @@ class SegmentAttention(nn.Module):
     def __init__(self, dim: int, heads: int = 4) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
-            raise AttentionError(f"heads = {heads} must be positive and divide dim = {dim}")
+            raise RunsError(f"heads = {heads} must be positive and divide dim = {dim}")
         self.dim = dim
         self.heads = heads
         self.norm = nn.LayerNorm(dim)
@@ -52,13 +78,11 @@ class SegmentAttention(nn.Module):
 
         Raises
         ------
-        AttentionError
+        RunsError
             (a ``ValueError``) If ``runs`` has another ``dim``.
         """
         if runs.shape[-1] != self.dim:
-            raise AttentionError(
-                f"attention was built for dim = {self.dim}, the frames have {runs.shape[-1]}"
-            )
+            raise RunsError(f"attention was built for dim = {self.dim}, the frames have {runs.shape[-1]}")
         padding = ~run_mask[..., None]  # (batch, runs, 1)
         runs = runs.masked_fill(padding, 0)
         mixed = self.queries_keys_values(self.norm(runs)).unflatten(-1, (3, self.heads, -1))
