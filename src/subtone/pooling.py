@@ -11,8 +11,8 @@ the standard deviation and the feature store come with it::
 From then on ``statistics_of("gap_late")`` and ``pool(frames, mask, speech, ["gap_late_std"])`` know it.
 
 Three rules hold everywhere. A masked frame is as if it were not there: it may lie anywhere and hold anything,
-NaN included. An utterance without speech takes all its valid frames for one run of speech, so SAP is GAP
-there, in every form. Half precision is summed in, and returned as, float32; float64 stays float64.
+NaN included. An utterance without speech takes its valid frames for one run of speech: SAP is GAP there,
+in every form. Half precision is summed in, and returned as, float32; float64 stays float64.
 
 Pool first, mix later: a mean commutes with a weighted sum over layers, so the mean of each layer can be
 stored, the layers mixed after, and the result is the same. A standard deviation does not commute: Subtone
@@ -48,9 +48,11 @@ class PoolingError(UsageError, ValueError):
 
 
 def _mean(frames: Tensor, weights: Tensor) -> Tensor:
-    weights = weights.to(frames.dtype)[..., None]  # (batch, frames, 1)
-    # Filled, not only multiplied: zero times NaN is NaN.
-    return (frames.masked_fill(weights == 0, 0) * weights).sum(1) / weights.sum(1)  # (batch, dim)
+    kept = frames.masked_fill((weights == 0)[..., None], 0)  # not just multiplied: zero times NaN is NaN
+    if weights.dtype != torch.bool:
+        weights = weights.to(frames.dtype)
+        kept = kept * weights[..., None]
+    return kept.sum(1) / weights.sum(1, keepdim=True)  # (batch, dim)
 
 
 def _std(frames: Tensor, weights: Tensor) -> Tensor:
@@ -140,8 +142,8 @@ def gap(frames: Tensor, mask: Tensor | None = None, *, std: bool = False) -> Ten
     >>> gap(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]), std=True)
     tensor([[2., 1.]])
     """
-    checked = _checked(frames, mask, mask)
-    return _moments(checked[0], valid_frames(*checked), std)
+    frames, mask, _ = _checked(frames, mask, mask)
+    return _moments(frames, mask, std)
 
 
 def sap(
@@ -179,8 +181,7 @@ def sap(
         ``"frame"``: over all speech frames. ``"segment"``: sqrt((1/K) Σ_k mean_{t in S_k} (x_t - m)²).
         ``"attention"``: the same over frames that have moved along with their run, x_t - s_k + a_k.
     attention : SegmentAttention, optional
-        The learned self-attention of form ``"attention"``. Without it: scaled dot-product self-attention with
-        one head and identity projections, which has nothing to learn.
+        Learned, for ``"attention"``. Default: scaled dot products of the run means, nothing to learn.
 
     Returns
     -------
@@ -242,8 +243,8 @@ def gap_sap(
     >>> gap_sap(torch.tensor([[[1.0], [3.0], [8.0]]]), torch.tensor([[True, True, False]]))
     tensor([[4., 2.]])
     """
-    parts = gap(frames, mask, std=std), sap(frames, speech, form, mask=mask, std=std, attention=attention)
-    return torch.cat(parts, dim=-1)
+    spoken = sap(frames, speech, form, mask=mask, std=std, attention=attention)
+    return torch.cat([gap(frames, mask, std=std), spoken], dim=-1)
 
 
 class AttentiveStatistics(nn.Module):
@@ -296,11 +297,12 @@ def pool(frames: Tensor, mask: Tensor, speech: Tensor, names: Iterable[str]) -> 
     >>> pool(frames, torch.ones_like(speech), speech, ["gap_mean", "sap_mean"])
     {'gap_mean': tensor([[4.]]), 'sap_mean': tensor([[2.]])}
     """
-    names = list(names)
+    pooled = {}
     for name in names:
         if name not in STATISTICS:
             raise PoolingError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
-    return {name: STATISTICS[name](frames, mask, speech) for name in names}
+        pooled[name] = STATISTICS[name](frames, mask, speech)
+    return pooled
 
 
 def statistics_of(pooling: str, form: SapForm = "frame", std: bool = False) -> tuple[str, ...]:
@@ -326,15 +328,15 @@ def statistics_of(pooling: str, form: SapForm = "frame", std: bool = False) -> t
     ('gap_mean', 'gap_std', 'sap_segment_mean', 'sap_segment_std')
     """
     if form not in ("frame", "segment"):
-        way_out = "'attention' needs frames; " + nearest(str(form), ("frame", "segment"))
-        raise PoolingError(f"form {form!r} has no statistics; {way_out}")
+        hint = nearest(str(form), ("frame", "segment"))
+        raise PoolingError(f"form {form!r} has no statistics ('attention' needs frames); {hint}")
     known = [name.removesuffix("_mean") for name in STATISTICS if name.endswith("_mean")]
     names: list[str] = []
     for part in pooling.split("+"):
         if part not in known:
             raise PoolingError(f"pooling {pooling!r}: {part!r} is not known; {nearest(part, known)}")
         stem = "sap_segment" if (part, form) == ("sap", "segment") else part
-        names += [f"{stem}_mean", f"{stem}_std"] if std else [f"{stem}_mean"]
+        names += [f"{stem}_mean", f"{stem}_std"][: 1 + std]
     if len(set(names)) < len(names):
         raise PoolingError(f"pooling {pooling!r} names a pooling twice; name each once, e.g. 'gap+sap'")
     return tuple(names)
@@ -360,8 +362,7 @@ def run_means(frames: Tensor, speech: Tensor, mask: Tensor | None = None) -> tup
     ids = speech_runs(speech, mask)
     lengths = run_lengths(ids)  # (batch, runs)
     batch, runs = lengths.shape
-    firsts = torch.arange(batch, device=ids.device)[:, None] * runs  # (batch, 1): runs before this row
-    slots = firsts + ids.clamp_min(0)  # (batch, frames)
+    slots = ids.clamp_min(0) + runs * torch.arange(batch, device=ids.device)[:, None]  # (batch, frames)
     spoken = frames.masked_fill(~speech[..., None], 0).flatten(0, 1)  # (batch * frames, dim)
     sums = frames.new_zeros(batch * runs, frames.shape[2]).index_add(0, slots.flatten(), spoken)
     return sums.view(batch, runs, frames.shape[2]) / lengths.clamp_min(1)[..., None], lengths > 0
@@ -386,7 +387,7 @@ def _checked(frames: Tensor, mask: Tensor | None, speech: Tensor | None) -> tupl
             raise PoolingError(f"{name} is on {flags.device}, frames on {frames.device}; move one of them")
     if mask is None:
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-    else:
+    elif not mask.all():
         frames = frames.masked_fill(~mask[..., None], 0)
     empty = (~mask.any(1)).nonzero().flatten().tolist()
     if empty:

@@ -104,7 +104,7 @@ def plain_attention(runs: Tensor, run_mask: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, run_mask: Tensor) -> Tensor:
-    # Padding attends to itself: a row of the softmax without any entry would be NaN, and its gradient too.
+    # Padding attends to itself: a softmax over nothing is NaN before torch 2.5, and so is its gradient.
     itself = torch.eye(run_mask.shape[1], dtype=torch.bool, device=run_mask.device)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=run_mask[:, None, None, :] | itself)
 
