@@ -107,8 +107,8 @@ def speech_frames(_frames: Tensor, _mask: Tensor, speech: Tensor) -> Tensor:
 def equal_runs(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
     """Weigh all speech runs alike: a frame counts as one over the length of its run."""
     ids = speech_runs(speech, mask)
-    lengths = run_lengths(ids)  # (batch, runs)
-    own = lengths.gather(1, ids.clamp_min(0)).to(frames.dtype)  # (batch, frames)
+    lengths = run_lengths(ids).to(frames.dtype)  # (batch, runs)
+    own = lengths.gather(1, ids.clamp_min(0))  # (batch, frames)
     # Times the longest length, so that a frame of a single run weighs exactly 1, as in the frame form.
     return speech * lengths.amax(1, keepdim=True) / own.clamp_min(1)
 
@@ -218,8 +218,7 @@ def sap(
         shifts = (attention or plain_attention)(means, run_mask) - means  # (batch, runs, dim)
         ids = speech_runs(speech, mask).clamp_min(0)
         frames = frames + shifts.gather(1, ids[..., None].expand_as(frames))  # (batch, frames, dim)
-    weigh = speech_frames if form == "frame" else equal_runs
-    return _moments(frames, weigh(frames, mask, speech), std)
+    return _moments(frames, speech if form == "frame" else equal_runs(frames, mask, speech), std)
 
 
 def gap_sap(
