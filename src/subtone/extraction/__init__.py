@@ -1,0 +1,21 @@
+"""Extraction: recordings become pooled features, in memory or in a store that a later run takes up again."""
+
+from __future__ import annotations
+
+from subtone.extraction.clips import Clip, clips_of
+from subtone.extraction.engine import Extraction, Failure, extract, extract_to_store
+from subtone.extraction.features import PooledFeatures
+from subtone.extraction.pooled import pool_wave
+from subtone.extraction.store import FeatureStore
+
+__all__ = [
+    "Clip",
+    "Extraction",
+    "Failure",
+    "FeatureStore",
+    "PooledFeatures",
+    "clips_of",
+    "extract",
+    "extract_to_store",
+    "pool_wave",
+]
