@@ -1,0 +1,162 @@
+"""How a run ends: exit codes, errors in one line, an interrupted run, a reader that went away."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from subtone.errors import SubtoneError, nearest
+
+DONE = 0
+SOME_FAILED = 1
+NOTHING_DONE = 2
+INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as shells have it.
+PIPE_CLOSED = 141
+
+DEBUG_VARIABLE = "SUBTONE_DEBUG"
+
+
+class Stop(Exception):
+    """Ends a command with an exit code; all has been said already."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def main() -> NoReturn:
+    """Run the command line with the program's own arguments, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name.
+
+    Returns
+    -------
+    int
+        The exit code: 0 all done; 1 some inputs failed, the others are done; 2 wrong usage or nothing done; 130
+        interrupted; 141 the reader of our output went away.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that is no valid text, or a terminal that lacks a letter, must not end a run. A lone
+        # surrogate comes out as \udc80, which JSON reads back.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    from subtone.cli.app import command
+
+    try:
+        code = command().main(args=list(arguments), prog_name="subtone", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else DONE
+    except Stop as stop:
+        return stop.code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else NOTHING_DONE
+    except BrokenPipeError:
+        return reader_left()
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        return _explain(error)
+
+
+def say(text: str) -> None:
+    """Write one line to stderr."""
+    line = " ".join(f"subtone: {text}".split("\n"))
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        reader_left(sys.stderr)
+
+
+def finish(failed: Iterable[tuple[str, str]], done: int, *, what: str = "recordings") -> None:
+    """Name each input that failed, and end with the exit code that says so; return if none did.
+
+    Parameters
+    ----------
+    failed
+        ``(input, message)``; a message that begins with the input is not given it twice.
+    done
+        How many went well.
+    what
+        What the inputs are, in the plural.
+
+    Raises
+    ------
+    Stop
+        If one or more failed: 1, or 2 when nothing was done.
+    """
+    count = 0
+    for name, message in failed:
+        say(f"error: {message if name in message else f'{name}: {message}'}")
+        count += 1
+    if count:
+        say(f"{count} of {count + done} {what} failed")
+        raise Stop(SOME_FAILED if done else NOTHING_DONE)
+
+
+def reader_left(stream: Any = None) -> int:
+    """Let what is still buffered for a closed pipe go nowhere, so that Python does not complain at exit."""
+    stream = sys.stdout if stream is None else stream
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
+    return PIPE_CLOSED
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line what went wrong."""
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        traceback.print_exception(error)
+    if isinstance(error, SubtoneError):
+        say(f"error: {error}")
+    elif hasattr(error, "format_message"):  # Typer's own kinds lie in different places from version to version.
+        return _explain_usage(error)
+    elif type(error).__name__ == "Abort":
+        say("interrupted")
+        return INTERRUPTED
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        say(f"error: {place}{(error.strerror or str(error)).lower()}")
+    elif isinstance(error, MemoryError):
+        say("error: not enough memory; give fewer or shorter recordings at a time")
+    else:
+        reason = str(error).strip().split("\n")[0]
+        say(
+            f"error: unexpected {type(error).__name__}: {reason}; this is a fault of Subtone: run again with "
+            "'subtone --debug …' and report what it prints"
+        )
+    return NOTHING_DONE
+
+
+def _explain_usage(error: Any) -> int:
+    """A wrong command, option or value: what, the nearest right one, and where the help is."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "subtone"
+    if type(error).__name__ == "NoArgsIsHelpError":  # The help was printed while the error was made.
+        return NOTHING_DONE
+    option = getattr(error, "option_name", None)
+    message = error.format_message().strip().rstrip(".")
+    if type(error).__name__ == "NoSuchOption" and context is not None:
+        known = [name for parameter in context.command.params for name in parameter.opts if name[:2] == "--"]
+        message = f"no such option {option!r}; {nearest(option, [*known, '--help'])}"
+    elif message.startswith("No such command"):
+        name = message.split("'")[1]
+        message = f"no such command {name!r}; {nearest(name, context.command.commands)}"
+    else:
+        message = message[:1].lower() + message[1:]
+    say(f"error: {message} (see '{path} --help')")
+    return NOTHING_DONE

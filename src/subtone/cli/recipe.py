@@ -1,0 +1,92 @@
+"""``subtone recipe``: the systems that come with Subtone, and running one on corpora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from subtone.cli.options import choice, examples, named_paths
+from subtone.cli.output import json_line, table, write
+from subtone.cli.progress import progress
+
+app = typer.Typer(no_args_is_help=True, help="List, show or run recipes: whole systems, from corpus to result.")
+
+Recipe = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A recipe's name (see 'subtone recipe list') or a YAML file of your own."),
+]
+
+
+@app.command("list", epilog=examples("subtone recipe list"))
+def list_recipes(
+    format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
+) -> None:
+    """List the recipes that come with Subtone."""
+    from subtone import recipes
+
+    known = [(name, recipes.describe(name)) for name in recipes.names()]
+    if format == "json":
+        for name, description in known:
+            write(json_line({"name": name, "description": description}))
+    else:
+        write(table(("name", "description"), known))
+
+
+@app.command("show", epilog=examples("subtone recipe show sap", "subtone recipe show sap > mine.yaml"))
+def show(recipe: Recipe) -> None:
+    """Print a recipe: every setting with its value, as YAML to start one of your own from."""
+    from subtone import recipes
+
+    write(recipes.show(recipe).rstrip("\n") + "\n")
+
+
+@app.command(
+    "run",
+    epilog=examples(
+        "subtone recipe run sap --corpus ravdess=~/data/ravdess --out results/sap",
+        "subtone recipe run sap --corpus emodb=~/data/emodb --upstream facebook/wav2vec2-base --out results/w2v2",
+        "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
+    ),
+)
+def run(
+    recipe: Recipe,
+    corpus: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Result folder: new, or empty, or see --overwrite.")],
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_FOLDER", help="Another upstream: a name, a hub model or a local folder."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; repeatable."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep extracted features here, and use those that are there already."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
+) -> None:
+    """Run a recipe on one corpus or several, and write a result folder.
+
+    The folder holds metrics with confidence intervals (metrics.json), the folds, every prediction, plots, the recipe
+    as it was run, versions and seeds, and a README.md to begin with.
+    """
+    from subtone import recipes
+
+    with progress("Running") as report_done:
+        folder = recipes.run(
+            recipe,
+            named_paths(corpus),
+            upstream=upstream,
+            out=out.expanduser(),
+            overrides=settings or (),
+            store=store.expanduser() if store is not None else None,
+            overwrite=overwrite,
+            on_progress=report_done,
+        )
+    write(f"{folder}\n")
