@@ -1,0 +1,180 @@
+"""A recording of any length, gone through twice in blocks: once for where speech is, once for the clips to score.
+
+Up to `HELD_S` seconds are kept in memory from the first time to the second; of longer ones, only a block.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from subtone.audio import SAMPLE_RATE_HZ, AudioSource, Channel, load_audio, read_blocks
+from subtone.errors import AudioError
+from subtone.inference.sources import Source
+from subtone.inference.spans import Span
+from subtone.speech import Detector, SpeechSegments
+
+Wave = npt.NDArray[np.float32]
+
+BLOCK_S = 30.0
+HELD_S = 600.0  # 38 MB of samples
+_SPOOL = 64 << 20  # bytes of a pipe held in memory; what is more goes to a temporary file
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A recording whose speech is known.
+
+    Attributes
+    ----------
+    speech
+        Where somebody speaks; its ``num_samples`` is the recording's length.
+    offset
+        Sample of the file at which it begins.
+    blocks
+        Gives its samples once more, in blocks.
+    """
+
+    speech: SpeechSegments
+    offset: int
+    blocks: Callable[[], Iterator[Wave]]
+
+    def clips(self, spans: Iterable[Span]) -> Iterator[Wave]:
+        """Yield the samples of each span; spans are sorted by start and may overlap."""
+        return cut(self.blocks(), spans)
+
+
+def survey(
+    source: Source, channel: Channel, detector: Detector, stop: Callable[[], bool] = lambda: False
+) -> Recording:
+    """Go through a recording once: is it sound to its end, how long is it, and where is speech?
+
+    Parameters
+    ----------
+    source
+        What to read.
+    channel
+        ``"mix"`` or a channel number from 0.
+    detector
+        Finds speech.
+    stop
+        Asked at each block whether to give up.
+
+    Raises
+    ------
+    AudioError
+        For everything that cannot be read to its end.
+    """
+    if source.audio is None:
+        raise AudioError(source.problem)
+    audio = _again(source.audio)
+
+    def blocks() -> Iterator[Wave]:
+        return _part(audio, channel, source.start_s, source.end_s)
+
+    held: list[Wave] = []
+    count = 0
+    keep = True
+
+    def noted() -> Iterator[Wave]:
+        nonlocal count, keep
+        for block in blocks():
+            if stop():
+                raise AudioError(f"{source.name}: given up")
+            count += len(block)
+            keep = keep and count <= HELD_S * SAMPLE_RATE_HZ
+            if keep:
+                held.append(block)
+            else:
+                held.clear()
+            yield block
+
+    speech = detector.detect_blocks(noted())
+    first = round(source.start_s * SAMPLE_RATE_HZ)
+    return Recording(speech, first, (lambda: iter(held)) if keep else blocks)
+
+
+def cut(blocks: Iterator[Wave], spans: Iterable[Span]) -> Iterator[Wave]:
+    """Yield the samples ``[start, end)`` of each span out of a stream of blocks.
+
+    Only the blocks that the current span touches are held.
+
+    Raises
+    ------
+    AudioError
+        When the stream ends before a span does: the file became shorter since it was surveyed.
+
+    Examples
+    --------
+    >>> blocks = iter([np.arange(4.0), np.arange(4.0, 8.0)])
+    >>> [clip.tolist() for clip in cut(blocks, [(1, 3), (2, 6)])]
+    [[1.0, 2.0], [2.0, 3.0, 4.0, 5.0]]
+    """
+    held = np.zeros(0, dtype=np.float32)
+    begin = 0  # sample of the recording that `held` begins with
+    for start, end in spans:
+        while begin + len(held) < end:
+            block = next(blocks, None)
+            if block is None:
+                raise AudioError(
+                    "the recording became shorter while it was read; try again when it is at rest"
+                )
+            kept = held[max(0, start - begin) :]
+            begin += len(held) - len(kept)
+            held = np.concatenate([kept, block]) if len(kept) else block
+        yield held[start - begin : end - begin]
+
+
+def _part(audio: AudioSource, channel: Channel, start_s: float, end_s: float | None) -> Iterator[Wave]:
+    if end_s is not None and end_s - start_s <= HELD_S:
+        yield load_audio(audio, channel, start_s=start_s, end_s=end_s)
+        return
+    # Read from the beginning: the samples are then those of the whole recording, exactly.
+    at, first = 0, round(start_s * SAMPLE_RATE_HZ)
+    last = None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
+    for block in read_blocks(audio, channel, block_s=BLOCK_S):
+        wave = block[max(0, first - at) : None if last is None else max(0, last - at)]
+        at += len(block)
+        if len(wave):
+            yield wave
+        if last is not None and at >= last:
+            return
+    if at <= first:
+        raise AudioError(
+            f"{_name(audio)}: start {start_s:g} s lies behind the recording's end ({_seconds(at)} s)"
+        )
+
+
+def _again(audio: AudioSource) -> AudioSource:
+    """Make a pipe or socket readable twice."""
+    stream: Any = audio
+    if not hasattr(stream, "read"):
+        return audio
+    try:
+        if stream.seekable():
+            return audio
+    except (AttributeError, ValueError, OSError):
+        return audio  # What is wrong with it is said when it is read.
+    try:
+        spooled = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115 - lives as long as the recording
+        shutil.copyfileobj(stream, cast(Any, spooled), 1 << 20)
+    except (OSError, ValueError, TypeError) as error:
+        raise AudioError(f"{_name(audio)}: cannot be read ({error})") from error
+    spooled.seek(0)
+    return cast(AudioSource, spooled)
+
+
+def _name(audio: AudioSource) -> str:
+    if hasattr(audio, "read"):
+        return f"<{getattr(audio, 'name', type(audio).__name__)}>"
+    return type(audio).__name__ if isinstance(audio, (bytes, tuple, np.ndarray)) else str(audio)
+
+
+def _seconds(samples: int) -> str:
+    return f"{samples / SAMPLE_RATE_HZ:.3f}"
