@@ -1,7 +1,12 @@
-"""From clips to pooled features: decoding and detection run ahead in a thread while the upstream encodes."""
+"""From clips to pooled features, one clip a core at a time.
+
+On a CPU small batches and many threads an operation both lose: a clip a thread, each with one thread of its own, keeps
+all cores busy, never waits for the slowest core of an operation, and needs no padding.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from subtone.audio import load_audio
 from subtone.errors import StoreError, SubtoneError
@@ -19,12 +25,12 @@ from subtone.extraction.features import PooledFeatures
 from subtone.extraction.pooled import pool_wave
 from subtone.extraction.store import FeatureStore, fingerprint
 from subtone.pooling import STATISTICS
-from subtone.speech import Detector, SpeechSegments
+from subtone.speech import Detector
 from subtone.upstreams import Upstream
 
 #: Clips to a shard: what a killed run loses at most.
 SHARD_CLIPS = 256
-#: Clips decoded ahead of the encoder.
+#: Clips in work or waiting to be taken, to a worker.
 AHEAD = 4
 
 OnClip = Callable[[int, int, float], None]
@@ -135,22 +141,22 @@ def extract(
             pending.clear()
 
     try:
-        for i, outcome in _prepared(todo, detector, kept):
-            done += 1
+        for i, outcome in _outcomes(todo, upstream, detector, names, kept):
             seconds = 0.0
             if isinstance(outcome, SubtoneError):
                 failed.append(Failure(todo[i].file, str(outcome)))
-            elif isinstance(outcome, str):
-                keys[i], reused = outcome, reused + 1
-            elif kept is not None and any(keys[j] == outcome.key for j in pending):
-                keys[i] = outcome.key  # the same audio twice in this shard
             else:
                 keys[i] = outcome.key
-                memory[i] = pool_wave(upstream, outcome.wave, outcome.speech, names)
-                pending.append(i)
-                seconds = len(outcome.wave) / upstream.grid.sample_rate_hz
-                if len(pending) == SHARD_CLIPS:
+                if outcome.features is None:
+                    reused += 1
+                else:
+                    seconds = float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz
+                    if kept is None or outcome.key not in {keys[j] for j in pending}:
+                        memory[i] = outcome.features
+                        pending.append(i)
+                if kept is not None and len(pending) == SHARD_CLIPS:
                     flush()
+            done += 1
             if on_clip is not None:
                 on_clip(done, len(todo), seconds)
     finally:
@@ -181,34 +187,45 @@ def extract_to_store(
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _Done:
     key: str
-    wave: npt.NDArray[np.float32]
-    speech: SpeechSegments
+    features: PooledFeatures | None  # None: the store has them
 
 
-def _prepare(clip: Clip, detector: Detector, kept: FeatureStore | None) -> _Prepared | str | SubtoneError:
+def _one(
+    clip: Clip, upstream: Upstream, detector: Detector, names: Sequence[str], kept: FeatureStore | None
+) -> _Done | SubtoneError:
     try:
         key = "" if kept is None else clip.key()
         if kept is not None and key in kept:
-            return key
+            return _Done(key, None)
         wave = load_audio(clip.file, start_s=clip.start_s, end_s=clip.end_s)
-        return _Prepared(key, wave, detector.detect(wave))
+        return _Done(key, pool_wave(upstream, wave, detector.detect(wave), names))
     except SubtoneError as error:
         return error
 
 
-def _prepared(
-    clips: Sequence[Clip], detector: Detector, kept: FeatureStore | None
-) -> Iterator[tuple[int, _Prepared | str | SubtoneError]]:
-    """Yield each clip read and searched for speech, in order, a few ahead of the one who asks."""
-    ahead: deque[tuple[int, Future[_Prepared | str | SubtoneError]]] = deque()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="subtone-reader") as reader:
-        for i, clip in enumerate(clips):
-            ahead.append((i, reader.submit(_prepare, clip, detector, kept)))
-            if len(ahead) > AHEAD:
+def _outcomes(
+    clips: Sequence[Clip],
+    upstream: Upstream,
+    detector: Detector,
+    names: Sequence[str],
+    kept: FeatureStore | None,
+) -> Iterator[tuple[int, _Done | SubtoneError]]:
+    """Yield what became of each clip, in order; a few are in work ahead of the one who asks."""
+    ahead: deque[tuple[int, Future[_Done | SubtoneError]]] = deque()
+    workers, threads = max(1, os.cpu_count() or 1), torch.get_num_threads()
+    with ThreadPoolExecutor(workers, "subtone-clip", torch.set_num_threads, (1,)) as pool:
+        try:
+            for i, clip in enumerate(clips):
+                ahead.append((i, pool.submit(_one, clip, upstream, detector, names, kept)))
+                if len(ahead) > AHEAD * workers:
+                    j, future = ahead.popleft()
+                    yield j, future.result()
+            while ahead:
                 j, future = ahead.popleft()
                 yield j, future.result()
-        while ahead:
-            j, future = ahead.popleft()
-            yield j, future.result()
+        finally:
+            for _, future in ahead:
+                future.cancel()
+            torch.set_num_threads(threads)
