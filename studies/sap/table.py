@@ -99,7 +99,7 @@ def against(study: Study, parts: Sequence[Part]) -> Iterator[Comparison]:
 
 
 def _compare(a: Part, name_a: str, b: Part, name_b: str) -> Comparison:
-    truth, speakers = _column(a, "truth"), _column(a, "speaker")
+    truth, speakers = _column(a, "truth"), list(_column(a, "speaker"))
     return compare(
         truth,
         _answers(a, name_a),
