@@ -74,7 +74,10 @@ def run(
         seconds = time.perf_counter() - start
         answers[name] = answer
         evaluations[name] = evaluate(truth, answer, labels, speakers, list(fold_of), seconds=seconds)
-        print(f"{folder.parent.name}/{folder.name}: {name}: {evaluations[name].sentence()}; {seconds:.0f} s", flush=True)
+        print(
+            f"{folder.parent.name}/{folder.name}: {name}: {evaluations[name].sentence()}; {seconds:.0f} s",
+            flush=True,
+        )
     clips = [Path(file).stem for file in table.index.get_level_values("file")]
     predictions = pd.DataFrame(
         {"clip": clips, "speaker": speakers, "fold": fold_of, "truth": truth, **answers}

@@ -49,7 +49,7 @@ def protocol_settings(study: Study) -> list[str]:
     """The study's protocol as settings of the recipe."""
     settings = [f"protocol.folds={study.folds}", f"protocol.k={study.k}"]
     if study.classes is not None:
-        settings.append(f"protocol.classes=[{', '.join(study.classes)}]")
+        settings.append(f"corpus.classes=[{', '.join(study.classes)}]")
     return settings
 
 
