@@ -30,9 +30,10 @@ from subtone.extraction import PooledFeatures, clips_of, extract
 from subtone.protocols import Split
 from subtone.speech import get_detector
 
-LAST = "last layer, mean, LR"
-LAST_FOUR = "last 4 layers, mean and deviation, PCA 256, LR"
-ALL = {pooling: f"all layers, mean and deviation, {pooling}, LR" for pooling in ("GAP", "SAP", "GAP+SAP")}
+# Each layer gives its mean and deviation, but for LAST, which is the mean alone.
+LAST = "LR, last layer, mean"
+LAST_FOUR = "LR, last 4 layers, PCA 256"
+ALL = {pooling: f"LR, all layers, {pooling}" for pooling in ("GAP", "SAP", "GAP+SAP")}
 STATISTICS = {
     "GAP": ("gap_mean", "gap_std"),
     "SAP": ("sap_mean", "sap_std"),
@@ -69,7 +70,7 @@ def study_of(study: Study, corpus: Path, label: str, upstream: upstreams.Upstrea
     """Run one study on one upstream, unless that was done before."""
     folder = out / "anchors" / study.name / label
     if (folder / "metrics.json").exists():
-        print(f"{study.name}, {label}: done before")
+        print(f"{study.name}, {label}, anchors: done before")
         return
     split = study.split(corpus, out)
     found = extract(clips_of(split.table), upstream, get_detector("silero"), store=out / "stores" / label)
