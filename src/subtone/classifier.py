@@ -89,6 +89,8 @@ class PooledClassifier(nn.Module):
         input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.kind: HeadKind = head
+        self.hidden = hidden
         self.mix = LayerMix(num_layers)
         self.dropout = nn.Dropout(input_dropout)
         self.head = build_head(head, dim, classes, hidden=hidden, dropout=dropout)

@@ -111,6 +111,37 @@ def train_frozen(
     return FrozenRun(logits, dev_logits, steps, dev_ua, tuple(reductions), tuple(classifiers))
 
 
+def train_final(
+    features: npt.NDArray[np.float32],
+    targets: Rows,
+    seeds: Sequence[int],
+    classes: int,
+    options: FrozenOptions,
+    *,
+    steps: int,
+) -> tuple[Reduction, tuple[PooledClassifier, ...]]:
+    """Train one classifier a seed on all clips, for a number of steps that folds have chosen.
+
+    Parameters
+    ----------
+    features, targets, seeds, classes, options
+        As for :func:`train_frozen`.
+    steps : int
+        Between 1 and ``options.steps``, whose learning rate schedule is followed.
+
+    Returns
+    -------
+    Reduction, tuple of PooledClassifier
+        Fitted on all clips; in evaluation mode.
+    """
+    x, y = torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(targets)
+    nobody = np.empty(0, np.int64)
+    everybody = Fold("all", np.arange(len(y)), nobody, nobody)
+    run = _Members(x, y, [everybody], seeds, classes, options)
+    fitted = run.fit([everybody.train], None, np.full((1, len(seeds)), steps))
+    return run.reductions[0], run.unstack(fitted.state)[0]
+
+
 @dataclass(frozen=True)
 class _Fitted:
     state: State  # each (members, ...)

@@ -1,0 +1,107 @@
+"""A model's answers on a labelled corpus, against the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from subtone.errors import CorpusError
+from subtone.evaluation import Evaluation, evaluate
+from subtone.extraction import Extraction, Failure, clips_of, extract
+from subtone.extraction.engine import OnClip
+from subtone.model import EmotionModel
+from subtone.protocols import speaker_ids
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a model is worth on a corpus.
+
+    Parameters
+    ----------
+    evaluation
+        UA, WA and the rest, intervals over speakers.
+    predictions
+        One row a clip: ``truth``, ``label``, ``speaker`` and a probability an emotion; audformat index.
+    failed
+        Clips that could not be read.
+    left_out
+        Emotion → clips that the model has no label for.
+    """
+
+    evaluation: Evaluation
+    predictions: pd.DataFrame
+    failed: tuple[Failure, ...]
+    left_out: dict[str, int]
+
+
+def assess(
+    model: EmotionModel,
+    table: pd.DataFrame,
+    *,
+    merges: Mapping[str, str] | None = None,
+    store: str | Path | None = None,
+    seed: int = 0,
+    on_clip: OnClip | None = None,
+) -> Assessment:
+    """Let a model answer every clip of a corpus and compare with the corpus's labels.
+
+    A clip in which no speech is found is answered all the same, since the corpus says that it holds an emotion.
+
+    Parameters
+    ----------
+    model : EmotionModel
+        What to judge.
+    table : DataFrame
+        As :func:`subtone.corpora.read` gives it.
+    merges : mapping, optional
+        Emotion of the corpus → label of the model, e.g. ``{"excitement": "happiness"}``.
+    store : path, optional
+        Keep the features, see :func:`subtone.extraction.extract`.
+    seed : int
+        Of the bootstrap.
+    on_clip : callable, optional
+        Progress.
+
+    Returns
+    -------
+    Assessment
+
+    Raises
+    ------
+    CorpusError
+        If no clip has an emotion that the model knows.
+    """
+    emotion = table["emotion"].replace(dict(merges or {}))
+    known = emotion.isin(model.labels).fillna(False).to_numpy(bool)
+    left_out = {str(k): int(v) for k, v in emotion[~known].fillna("no label").value_counts().items()}
+    if not known.any():
+        found = ", ".join(left_out) or "none"
+        raise CorpusError(
+            f"no clip has an emotion that the model knows ({', '.join(model.labels)}); the corpus has: {found}"
+        )
+    rows = table[known]
+    found_features: Extraction = extract(
+        clips_of(rows),
+        model.upstream,
+        model.detector,
+        # A store is for all recipes; in memory only what this model needs.
+        statistics=model.statistics if store is None else None,
+        store=store,
+        on_clip=on_clip,
+    )
+    rows = rows.iloc[found_features.rows]
+    truth = emotion[known].iloc[found_features.rows]
+    scores = model.score_features(found_features.features).probabilities  # (clips, classes)
+    speakers = speaker_ids(rows)
+    evaluation = evaluate(
+        truth.to_numpy(), scores, model.labels, speakers, seed=seed, seconds=round(found_features.seconds, 3)
+    )
+    predictions = pd.DataFrame(scores, index=rows.index, columns=list(model.labels))
+    predictions.insert(0, "label", [model.labels[i] for i in scores.argmax(1)])
+    predictions.insert(0, "truth", truth.to_numpy())
+    predictions.insert(2, "speaker", rows["speaker"].to_numpy())
+    return Assessment(evaluation, predictions, found_features.failed, left_out)

@@ -1,0 +1,9 @@
+"""Recipes: whole systems, from a corpus folder to a result folder, as data."""
+
+from __future__ import annotations
+
+from subtone.recipes.load import describe, load, names, show
+from subtone.recipes.run import run
+from subtone.recipes.schema import Recipe
+
+__all__ = ["Recipe", "describe", "load", "names", "run", "show"]

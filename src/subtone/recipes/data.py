@@ -1,0 +1,91 @@
+"""The clips of a run: corpora read and joined, divided as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from subtone import corpora as corpora_room
+from subtone import protocols
+from subtone.corpora.emobox import read_folds
+from subtone.errors import RecipeError
+from subtone.protocols import Split
+from subtone.recipes.schema import CorpusSection, Recipe
+
+#: Column that remembers a clip's position among the clips that were extracted.
+POSITION = "position"
+
+
+def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSection:
+    """Return the corpus section that holds for a run: the corpus's own if the recipe has one, else the general.
+
+    Settings of ``corpus`` that differ from the defaults win, so that ``--set corpus.classes=[…]`` always holds.
+    """
+    own = [recipe.corpora[name] for name in corpora if name in recipe.corpora]
+    if len(own) != 1 or len(corpora) != 1:
+        return recipe.corpus
+    return own[0].model_copy(update=recipe.corpus.model_dump(exclude_defaults=True))
+
+
+def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFrame:
+    """Read and join corpora, and keep the clips whose emotion the run is about.
+
+    Raises
+    ------
+    CorpusError
+        If a corpus cannot be read.
+    RecipeError
+        If no clip is left.
+    """
+    section = section_for(recipe, corpora)
+    table = pd.concat([corpora_room.read(name, path, **section.options) for name, path in corpora.items()])
+    wanted = table["emotion"].notna()
+    if section.classes is not None:
+        wanted &= table["emotion"].isin([*section.classes, *section.merges]).fillna(False)
+    if not wanted.any():
+        had = ", ".join(sorted(table["emotion"].dropna().unique())) or "no emotions"
+        asked = ", ".join(section.classes or ())
+        raise RecipeError(
+            f"no clip is left: the recipe asks for {asked or 'any emotion'}, the corpus has {had}"
+        )
+    return table[wanted.to_numpy(bool)]
+
+
+def divide(recipe: Recipe, corpora: Mapping[str, str | Path], table: pd.DataFrame) -> Split:
+    """Divide a table as the recipe says.
+
+    Returns
+    -------
+    Split
+        Its table has a column ``position``: the row of ``table`` that a clip was.
+
+    Raises
+    ------
+    ProtocolError
+        If the corpus does not allow the protocol, or the folds leak.
+    """
+    section, plan = section_for(recipe, corpora), recipe.protocol
+    lists = None
+    if plan.lists is not None:
+        lists = read_folds(plan.lists, table=table)
+    return protocols.build(
+        table.assign(**{POSITION: np.arange(len(table))}),
+        plan.folds,
+        k=plan.k,
+        classes=section.classes,
+        merges=section.merges,
+        dev=plan.dev,
+        dev_share=plan.dev_share,
+        seed=plan.seed,
+        leaks=plan.leaks,
+        lists=lists,
+    )
+
+
+def positions(split: Split) -> npt.NDArray[np.int64]:
+    """Return, for each clip of a split, the row of the table that was divided."""
+    return split.table[POSITION].to_numpy(np.int64)

@@ -1,0 +1,103 @@
+"""Score a run's systems and compare them in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from subtone.evaluation import Comparison, Evaluation, compare, evaluate, soft_vote
+from subtone.protocols import Split, speaker_ids
+from subtone.recipes.schema import Recipe
+
+Scores = npt.NDArray[np.float64]
+
+#: Added to a system's name for the mean of its seeds' probabilities, taken as one system.
+VOTE = " (vote)"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the systems of a run said of the clips that were tested.
+
+    Parameters
+    ----------
+    split
+        The divided table.
+    tested
+        ``(clips,)`` bool, clips that were in a test fold.
+    scores
+        System → ``(seeds, tested clips, classes)`` probabilities.
+    """
+
+    split: Split
+    tested: npt.NDArray[np.bool_]
+    scores: Mapping[str, Scores]
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The tested clips of the table."""
+        return self.split.table[self.tested]
+
+    @property
+    def folds(self) -> npt.NDArray[np.object_]:
+        """Name of the fold that tested each clip."""
+        name = np.empty(len(self.tested), object)
+        for fold in self.split.folds:
+            name[fold.test] = fold.name
+        return name[self.tested]
+
+    def table(self) -> pd.DataFrame:
+        """One row a clip and system: file stem, truth, speaker, fold, answer and mean probability an emotion."""
+        rows, classes = self.rows, self.split.protocol.classes
+        parts = []
+        for system, scores in self.scores.items():
+            vote = soft_vote(scores)  # (clips, classes)
+            part = pd.DataFrame(vote, index=rows.index, columns=list(classes))
+            part.insert(0, "label", np.array(classes)[vote.argmax(1)])
+            for column, values in (
+                ("fold", self.folds),
+                ("speaker", rows["speaker"]),
+                ("truth", rows["emotion"]),
+            ):
+                part.insert(0, column, np.asarray(values, object))
+            part.insert(0, "system", system)
+            parts.append(part)
+        return pd.concat(parts)
+
+
+def judge(recipe: Recipe, answers: Answers) -> tuple[dict[str, Evaluation], list[Comparison]]:
+    """Evaluate each system twice: as one classifier (the mean over seeds) and as the vote of all its seeds.
+
+    Paired tests are made of the former, for UA and WA.
+    """
+    plan, labels = recipe.evaluation, answers.split.protocol.classes
+    truth = answers.rows["emotion"].to_numpy(object)
+    speakers, folds = speaker_ids(answers.rows), list(answers.folds)
+    systems: dict[str, Evaluation] = {}
+    for name, scores in answers.scores.items():
+        forms = {name: scores, name + VOTE: soft_vote(scores)} if len(scores) > 1 else {name: scores}
+        for form, given in forms.items():
+            systems[form] = evaluate(
+                truth, given, labels, speakers, folds, seed=plan.seed, resamples=plan.resamples
+            )
+    comparisons = [
+        compare(
+            truth,
+            answers.scores[a],
+            answers.scores[b],
+            labels,
+            speakers,
+            names=(a, b),
+            metric=metric,
+            seed=plan.seed,
+            resamples=plan.resamples,
+            permutations=plan.permutations,
+        )
+        for a, b in recipe.compare
+        for metric in ("ua", "wa")
+    ]
+    return systems, comparisons

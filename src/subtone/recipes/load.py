@@ -1,0 +1,143 @@
+"""Find a recipe, apply ``key=value`` overrides, and check it against the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from subtone.errors import RecipeError, SubtoneError, nearest
+from subtone.recipes.schema import Recipe
+
+#: A recipe is a page of text.
+MAX_BYTES = 1_000_000
+
+
+def names() -> tuple[str, ...]:
+    """Return the recipes that come with Subtone."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _home().iterdir() if p.name.endswith(".yaml")))
+
+
+def describe(name: str) -> str:
+    """Return a recipe's title and paper in one line."""
+    recipe = load(name)
+    return f"{recipe.title} ({recipe.paper})" if recipe.paper else recipe.title
+
+
+def show(name_or_path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Return a recipe as YAML with every setting spelled out; :func:`load` reads it back."""
+    return dump(load(name_or_path, overrides))
+
+
+def dump(recipe: Recipe) -> str:
+    """Return a recipe as YAML."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of :func:`names`, or a YAML file.
+    overrides : sequence of str
+        ``"training.steps=400"``, ``"systems.sap.form=segment"``; values are YAML. They win over the file.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    RecipeError
+        For an unknown recipe or key (its nearest neighbour is named) or a value that does not fit.
+    """
+    where, text = _read(name_or_path)
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping of settings; see 'subtone recipe show sap'")
+    for override in overrides:
+        _override(raw, override)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_explained(error)}") from error
+    except SubtoneError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _home() -> Any:
+    return files("subtone.recipes") / "library"
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    name = str(name_or_path)
+    if name in names():
+        return f"recipe {name!r}", (_home() / f"{name}.yaml").read_text(encoding="utf-8")
+    path = Path(name)
+    if not path.is_file():
+        raise RecipeError(f"recipe {name!r} is neither a file nor one of Subtone's; {nearest(name, names())}")
+    if path.stat().st_size > MAX_BYTES:
+        raise RecipeError(f"{path}: is over {MAX_BYTES} bytes, which no recipe is")
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override!r}: write KEY=VALUE, e.g. training.steps=400")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--set {override!r}: the value is no YAML: {' '.join(str(error).split())}"
+        ) from error
+    *path, last = key.strip().split(".")
+    at: dict[str, Any] = raw
+    for step in path:
+        inner = at.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override!r}: {step!r} is a value, not a section")
+        at = inner
+    at[last] = parsed
+
+
+def _explained(error: ValidationError) -> str:
+    """One line a mistake: where it is, what is wrong, and for an unknown key its nearest neighbour."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            *parents, key = problem["loc"]
+            lines.append(f"unknown key '{where}'; {nearest(str(key), _keys(parents))}")
+        elif problem["type"] == "missing":
+            lines.append(f"'{where}' is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"'{where}': {message}" if where else message)
+    return "; ".join(lines)
+
+
+def _keys(parents: Sequence[Any]) -> Sequence[str]:
+    """Return the keys that the schema knows below ``parents``."""
+    at: Any = Recipe
+    for part in parents:
+        field = at.model_fields.get(str(part)) if isinstance(at, type) and issubclass(at, BaseModel) else None
+        if field is None:
+            continue  # the user's own name in a mapping of sections: its section is `at` already
+        at = field.annotation
+        if getattr(at, "__origin__", None) in (dict, Mapping):
+            at = get_args(at)[1]
+    return list(at.model_fields) if isinstance(at, type) and issubclass(at, BaseModel) else []

@@ -1,0 +1,153 @@
+"""What a recipe may say. Plain data: no import strings, no tags, no code; an unknown key is an error."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from subtone.classifier import LayersMode
+from subtone.heads import HeadKind
+from subtone.pooling import statistics_of
+from subtone.training.options import ClassWeights, FrozenOptions
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusSection(_Section):
+    """Which clips of a corpus take part.
+
+    Parameters
+    ----------
+    classes
+        Emotions to keep, in this order; null keeps all.
+    merges
+        Emotion → the one it counts as.
+    options
+        Handed to the corpus reader.
+    """
+
+    classes: list[str] | None = None
+    merges: dict[str, str] = {}
+    options: dict[str, Any] = {}
+
+
+class ProtocolSection(_Section):
+    """Folds, development rule and leak checks; see :func:`subtone.protocols.build`.
+
+    ``lists`` is the path of EmoBox's manifest for ``folds: emobox``.
+    """
+
+    folds: str = "leave-one-speaker-out"
+    k: int = Field(default=10, ge=2)
+    dev: str = "speakers"
+    dev_share: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+    lists: str | None = None
+    leaks: list[Literal["speaker", "audio", "sentence"]] = ["speaker", "audio"]
+
+
+class DetectorSection(_Section):
+    """Voice activity detector and its options; see :func:`subtone.speech.get_detector`."""
+
+    name: str = "silero"
+    options: dict[str, Any] = {}
+
+
+class SystemSection(_Section):
+    """What one system pools; see :func:`subtone.pooling.statistics_of`."""
+
+    pooling: str
+    form: Literal["frame", "segment"] = "frame"
+    std: bool = True
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Names of the pooled statistics, in the order of the classifier's inputs."""
+        return statistics_of(self.pooling, self.form, self.std)
+
+    @model_validator(mode="after")
+    def _known(self) -> SystemSection:
+        _ = self.statistics
+        return self
+
+
+class TrainingSection(_Section):
+    """Training of the classifiers; the fields are those of :class:`subtone.training.FrozenOptions`."""
+
+    layers: LayersMode = FrozenOptions.layers
+    components: int | None = FrozenOptions.components
+    head: HeadKind = FrozenOptions.head
+    hidden: int = FrozenOptions.hidden
+    dropout: float = FrozenOptions.dropout
+    input_dropout: float = FrozenOptions.input_dropout
+    learning_rate: float = FrozenOptions.learning_rate
+    weight_decay: float = FrozenOptions.weight_decay
+    batch_size: int = FrozenOptions.batch_size
+    steps: int = FrozenOptions.steps
+    check_every: int = FrozenOptions.check_every
+    patience: int = FrozenOptions.patience
+    label_smoothing: float = FrozenOptions.label_smoothing
+    class_weights: ClassWeights = FrozenOptions.class_weights
+    refit: bool = FrozenOptions.refit
+
+    @property
+    def options(self) -> FrozenOptions:
+        """The same as training takes it."""
+        return FrozenOptions(**self.model_dump())
+
+
+class EvaluationSection(_Section):
+    """Intervals and paired tests; see :func:`subtone.evaluation.evaluate`."""
+
+    resamples: int = Field(default=2000, ge=100)
+    permutations: int = Field(default=10_000, ge=100)
+    seed: int = 0
+
+
+class Recipe(_Section):
+    """A whole system.
+
+    Parameters
+    ----------
+    name, title, paper
+        What it is, and where it was published.
+    upstream
+        Name or folder; see :func:`subtone.upstreams.load`.
+    detector, corpus, protocol, training, evaluation
+        See the sections.
+    corpora
+        Corpus → what differs from ``corpus`` for that one, e.g. the four classes of IEMOCAP.
+    systems
+        Name → what it pools.
+    compare
+        Pairs of systems for the paired test; the second against the first.
+    seeds
+        One classifier is trained a fold and seed.
+    """
+
+    name: str
+    title: str
+    paper: str = ""
+    upstream: str
+    detector: DetectorSection = DetectorSection()
+    corpus: CorpusSection = CorpusSection()
+    corpora: dict[str, CorpusSection] = {}
+    protocol: ProtocolSection = ProtocolSection()
+    systems: dict[str, SystemSection] = Field(min_length=1)
+    compare: list[tuple[str, str]] = []
+    training: TrainingSection = TrainingSection()
+    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        for pair in self.compare:
+            for system in pair:
+                if system not in self.systems:
+                    raise ValueError(f"compare: no system {system!r}; there are: {', '.join(self.systems)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: a seed stands there twice")
+        return self
