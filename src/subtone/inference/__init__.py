@@ -6,6 +6,7 @@ What a model is, is left to the rooms above: here it is anything that scores wav
 from __future__ import annotations
 
 from subtone.inference.judge import MIN_CLIP_S, SILENCE_LEVEL
+from subtone.inference.plot import timeline_plot
 from subtone.inference.prediction import Failure, FileResult, Prediction
 from subtone.inference.run import iterate, run
 from subtone.inference.scorer import Scorer, Scores
@@ -38,4 +39,5 @@ __all__ = [
     "iterate",
     "name_sources",
     "run",
+    "timeline_plot",
 ]
