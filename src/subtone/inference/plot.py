@@ -247,7 +247,9 @@ def _emotions(
         style = {"linewidth": 1.0, "alpha": 0.7, "zorder": 2}
         if leads:
             style = {"linewidth": 2.4 if len(drawn.starts) <= 200 else 1.4, "zorder": 3}
-        axes.fill_between(x, 0, y, where=y == highest, color=colour, alpha=0.13, linewidth=0)
+        ahead = y == highest
+        ahead[1:] |= ahead[:-1]  # One point further, or slivers would stay white where curves cross.
+        axes.fill_between(x, 0, y, where=ahead, color=colour, alpha=0.13, linewidth=0)
         axes.plot(x, y, color=colour, solid_capstyle="butt", clip_on=False, **style)
 
 
@@ -308,16 +310,8 @@ def _legend(figure: Figure, result: FileResult, colours: dict[str, str]) -> None
     for row, name in enumerate(names):
         weight = "bold" if row == 0 and overall else "normal"
         ink = INK if row == 0 or not overall else SOFT
-        axes.text(
-            0.0,
-            row + 0.34,
-            _short(name, 18),
-            fontsize=size,
-            weight=weight,
-            color=ink,
-            va="center",
-            parse_math=False,
-        )
+        style: dict[str, Any] = {"fontsize": size, "weight": weight, "color": ink, "va": "center"}
+        axes.text(0.0, row + 0.34, _short(name, 18), parse_math=False, **style)
         if overall:
             axes.text(1.0, row + 0.34, f"{100 * overall[name]:.0f} %", ha="right", **style)
         thick = 0.17
