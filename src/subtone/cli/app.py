@@ -9,8 +9,8 @@ import typer
 
 import subtone
 from subtone.cli import corpus, doctor, evaluate, extract, models, predict, recipe, train
-from subtone.cli.outcome import DEBUG_VARIABLE
 from subtone.cli.options import examples
+from subtone.cli.outcome import DEBUG_VARIABLE
 
 app = typer.Typer(
     name="subtone",

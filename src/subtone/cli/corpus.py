@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from subtone.cli.options import choice, examples
+from subtone.cli.options import choice, examples, flowing
 from subtone.cli.outcome import SOME_FAILED, Stop, say
 from subtone.cli.output import csv_lines, json_line, table, write
 from subtone.cli.progress import progress
@@ -22,7 +22,9 @@ Name = Annotated[
 ]
 Place = Annotated[
     Path,
-    typer.Argument(metavar="PATH", help="Your copy: its folder (for [b]manifest[/b] the CSV or Parquet file)."),
+    typer.Argument(
+        metavar="PATH", help="Your copy: its folder (for [b]manifest[/b] the CSV or Parquet file)."
+    ),
 ]
 SkipUnknown = Annotated[
     bool, typer.Option("--skip-unknown", help="Leave out files whose name the reader does not know.")
@@ -33,8 +35,11 @@ SkipUnknown = Annotated[
     "list",
     epilog=examples("subtone corpus list", "subtone corpus list --format json | jq -r .name"),
 )
+@flowing
 def list_corpora(
-    format: Annotated[str, typer.Option(**choice("table", "json", "csv"), help="Form of the output.")] = "table",
+    format: Annotated[
+        str, typer.Option(**choice("table", "json", "csv"), help="Form of the output.")
+    ] = "table",
 ) -> None:
     """List the corpora: name, languages, emotions, published size and licence."""
     from subtone.corpora import CORPORA
@@ -72,11 +77,13 @@ def list_corpora(
     + "\n\nExit codes: 0 nothing wrong; 1 files are missing, unreadable, silent, unknown or contradict each "
     "other; 2 it could not be checked.",
 )
+@flowing
 def check(
     name: Name,
     path: Place,
     headers_only: Annotated[
-        bool, typer.Option("--headers-only", help="Trust the headers: quick, but finds no file that breaks off.")
+        bool,
+        typer.Option("--headers-only", help="Trust the headers: quick, but finds no file that breaks off."),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Count a difference from the published figures as a problem too.")
@@ -105,10 +112,13 @@ def check(
         "subtone corpus check manifest emodb.csv",
     ),
 )
+@flowing
 def export(
     name: Name,
     path: Place,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to: a .parquet or .csv file; replaced if there.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to: a .parquet or .csv file; replaced if there.")
+    ],
     skip_unknown: SkipUnknown = False,
 ) -> None:
     """Write a corpus as one table: a row an utterance with file, start, end, emotion, speaker and all else.

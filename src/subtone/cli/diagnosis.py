@@ -129,14 +129,20 @@ def _detects(name: str) -> str:
 def _devices() -> list[Finding]:
     import torch
 
-    findings = [Finding("device", "cpu", "ok", f"{torch.get_num_threads()} threads of {os.cpu_count()} cores")]
+    findings = [
+        Finding("device", "cpu", "ok", f"{torch.get_num_threads()} threads of {os.cpu_count()} cores")
+    ]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for number in range(count):
         properties = torch.cuda.get_device_properties(number)
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         findings.append(Finding("device", f"cuda:{number}", "ok", detail))
     if not count:
-        built = f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is built without"
+        built = (
+            f"PyTorch is built for CUDA {torch.version.cuda}"
+            if torch.version.cuda
+            else "PyTorch is built without"
+        )
         findings.append(Finding("device", "cuda", "absent", f"none; {built}"))
     mps = torch.backends.mps.is_available()
     findings.append(Finding("device", "mps", "ok" if mps else "absent", "Apple GPU" if mps else "none"))
@@ -146,16 +152,24 @@ def _devices() -> list[Finding]:
 def _models() -> list[Finding]:
     from subtone import bundle
 
-    shipped = list(bundle.shipped())
-    if not shipped:
-        return [Finding("model", "default", "absent", "no model ships with this version")]
-    return [_try("model", model.name, lambda name=model.name: _loads(name)) for model in shipped]  # type: ignore[misc]
+    shipped = [model.name for model in bundle.shipped()]
+    if "default" not in shipped:
+        return [
+            Finding(
+                "model",
+                "default",
+                "broken",
+                "the model that ships with Subtone is not there; install it anew",
+            )
+        ]
+    return [_try("model", name, lambda name=name: _loads(name)) for name in shipped]  # type: ignore[misc]
 
 
 def _loads(name: str) -> str:
     from subtone import bundle
 
-    return "loads; answers " + ", ".join(bundle.load(name).labels)
+    model = bundle.load(name)  # Holds the weights of its upstream against their fingerprint.
+    return "loads offline, weights are those that were saved; answers " + ", ".join(model.labels)
 
 
 def _settings() -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from subtone.cli.options import choice, examples
+from subtone.cli.options import choice, examples, flowing
 from subtone.cli.outcome import SOME_FAILED, Stop, say
 from subtone.cli.output import json_line, table, write
 
@@ -17,6 +17,7 @@ EPILOG = (
 )
 
 
+@flowing
 def doctor(
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:

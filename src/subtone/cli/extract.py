@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from subtone.cli.inputs import recordings
-from subtone.cli.options import choice, examples
+from subtone.cli.options import choice, examples, flowing
 from subtone.cli.outcome import finish
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
@@ -20,11 +20,16 @@ EPILOG = examples(
 )
 
 
+@flowing
 def extract(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files, folders, or patterns in quotes.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders, or patterns in quotes.")
+    ],
     upstream: Annotated[
         str,
-        typer.Option(metavar="NAME_OR_FOLDER", help="[b]fbank[/b], a model of the hub, or a local folder of one."),
+        typer.Option(
+            metavar="NAME_OR_FOLDER", help="[b]fbank[/b], a model of the hub, or a local folder of one."
+        ),
     ],
     store: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the store; made if new, taken up again if there.")
@@ -32,7 +37,9 @@ def extract(
     detector: Annotated[
         str, typer.Option(**choice("silero", "webrtc", "energy"), help="Voice activity detector.")
     ] = "silero",
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute, e.g. cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where to compute, e.g. cpu or cuda.")
+    ] = "cpu",
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the summary.")] = "table",
 ) -> None:
     """Extract pooled features of recordings into a store, for training and evaluation.

@@ -51,7 +51,9 @@ def read_stdin(limit_mb: int = DEFAULT_LIMIT_MB) -> bytes:
         If there is more, or nothing.
     """
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError(f"'{STDIN}' reads a recording from stdin, and nothing is piped there; try: … < call.wav")
+        raise UsageError(
+            f"'{STDIN}' reads a recording from stdin, and nothing is piped there; try: … < call.wav"
+        )
     blocks: list[bytes] = []
     size = 0
     while block := sys.stdin.buffer.read(_BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,61 @@ def named_paths(values: Iterable[str], option: str = "--corpus") -> dict[str, Pa
     >>> named_paths(["ravdess=data/ravdess"])
     {'ravdess': PosixPath('data/ravdess')}
     """
-    pairs: dict[str, Path] = {}
+    # A shell leaves the ~ of ravdess=~/data alone.
+    return {
+        name: Path(path).expanduser() for name, path in pairs(values, option, "ravdess=/data/ravdess").items()
+    }
+
+
+def pairs(values: Iterable[str], option: str, example: str) -> dict[str, str]:
+    """Read ``A=B`` pairs.
+
+    Raises
+    ------
+    UsageError
+        If one is no pair, or a name comes twice.
+
+    Examples
+    --------
+    >>> pairs(["excitement=happiness"], "--merge", "excitement=happiness")
+    {'excitement': 'happiness'}
+    """
+    found: dict[str, str] = {}
     for value in values:
-        name, sign, path = value.partition("=")
-        if not (name and sign and path):
-            raise UsageError(f"{option} {value}: must be NAME=PATH, e.g. {option} ravdess=/data/ravdess")
-        if name in pairs:
-            raise UsageError(f"{option} {value}: {name!r} is given twice; give each corpus once")
-        pairs[name] = Path(path).expanduser()  # A shell leaves the ~ of ravdess=~/data alone.
-    return pairs
+        name, sign, other = value.partition("=")
+        if not (name and sign and other):
+            form = "NAME=PATH" if "/" in example else "FROM=TO"
+            raise UsageError(f"{option} {value}: must be {form}, e.g. {option} {example}")
+        if name in found:
+            raise UsageError(f"{option} {value}: {name!r} is given twice; give each name once")
+        found[name] = other
+    return found
+
+
+def names(text: str, option: str) -> list[str]:
+    """Read names with commas between them.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+
+    Examples
+    --------
+    >>> names("anger, neutral", "--labels")
+    ['anger', 'neutral']
+    """
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise UsageError(f"{option} {text!r}: names nothing; write e.g. {option} anger,neutral")
+    return found
+
+
+def flowing(command: Callable[..., None]) -> Callable[..., None]:
+    """Let each paragraph of a command's docstring flow into the width of the terminal when it is shown as help."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return command
 
 
 def examples(*lines: str) -> str:

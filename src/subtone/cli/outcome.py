@@ -123,7 +123,9 @@ def _explain(error: Exception) -> int:
         traceback.print_exception(error)
     if isinstance(error, SubtoneError):
         say(f"error: {error}")
-    elif hasattr(error, "format_message"):  # Typer's own kinds lie in different places from version to version.
+    elif hasattr(
+        error, "format_message"
+    ):  # Typer's own kinds lie in different places from version to version.
         return _explain_usage(error)
     elif type(error).__name__ == "Abort":
         say("interrupted")
@@ -144,16 +146,16 @@ def _explain(error: Exception) -> int:
 
 def _explain_usage(error: Any) -> int:
     """A wrong command, option or value: what, the nearest right one, and where the help is."""
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "subtone"
     if type(error).__name__ == "NoArgsIsHelpError":  # The help was printed while the error was made.
         return NOTHING_DONE
-    option = getattr(error, "option_name", None)
+    option = str(getattr(error, "option_name", ""))
     message = error.format_message().strip().rstrip(".")
     if type(error).__name__ == "NoSuchOption" and context is not None:
         known = [name for parameter in context.command.params for name in parameter.opts if name[:2] == "--"]
         message = f"no such option {option!r}; {nearest(option, [*known, '--help'])}"
-    elif message.startswith("No such command"):
+    elif message.startswith("No such command") and context is not None:
         name = message.split("'")[1]
         message = f"no such command {name!r}; {nearest(name, context.command.commands)}"
     else:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-Report = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
+
+class Report(Protocol):
+    """What tells a bar how far a command has come."""
+
+    def __call__(self, done: float, total: float, doing: str = "") -> None:
+        """Show that ``done`` of ``total`` are done; ``doing`` changes what is said to be under way."""
 
 
 @contextmanager
@@ -27,15 +32,15 @@ def progress(doing: str, *, show: bool = True) -> Iterator[Report]:
         To be called with (done, total).
     """
     if not (show and sys.stderr.isatty()):
-        yield lambda _done, _total: None
+        yield _silent
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -44,4 +49,12 @@ def progress(doing: str, *, show: bool = True) -> Iterator[Report]:
     )
     with bar:
         task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def report(done: float, total: float, doing: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=doing or None)
+
+        yield report
+
+
+def _silent(done: float, total: float, doing: str = "") -> None:
+    """Report to nobody."""

@@ -7,19 +7,25 @@ from typing import Annotated
 
 import typer
 
-from subtone.cli.options import choice, examples, named_paths
+from subtone.cli.options import choice, examples, flowing, named_paths
+from subtone.cli.outcome import finish, say
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
 
-app = typer.Typer(no_args_is_help=True, help="List, show or run recipes: whole systems, from corpus to result.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, show or run recipes: whole systems, from corpus to result."
+)
 
 Recipe = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A recipe's name (see 'subtone recipe list') or a YAML file of your own."),
+    typer.Argument(
+        metavar="NAME", help="A recipe's name (see 'subtone recipe list') or a YAML file of your own."
+    ),
 ]
 
 
 @app.command("list", epilog=examples("subtone recipe list"))
+@flowing
 def list_recipes(
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
@@ -35,6 +41,7 @@ def list_recipes(
 
 
 @app.command("show", epilog=examples("subtone recipe show sap", "subtone recipe show sap > mine.yaml"))
+@flowing
 def show(recipe: Recipe) -> None:
     """Print a recipe: every setting with its value, as YAML to start one of your own from."""
     from subtone import recipes
@@ -50,16 +57,23 @@ def show(recipe: Recipe) -> None:
         "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
     ),
 )
+@flowing
 def run(
     recipe: Recipe,
     corpus: Annotated[
         list[str],
-        typer.Option(metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."),
+        typer.Option(
+            metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Result folder: new, or empty, or see --overwrite.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Result folder: new, or empty, or see --overwrite.")
+    ],
     upstream: Annotated[
         str | None,
-        typer.Option(metavar="NAME_OR_FOLDER", help="Another upstream: a name, a hub model or a local folder."),
+        typer.Option(
+            metavar="NAME_OR_FOLDER", help="Another upstream: a name, a hub model or a local folder."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -67,7 +81,9 @@ def run(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep extracted features here, and use those that are there already."),
+        typer.Option(
+            metavar="DIR", help="Keep extracted features here, and use those that are there already."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
 ) -> None:
@@ -77,16 +93,24 @@ def run(
     as it was run, versions and seeds, and a README.md to begin with.
     """
     from subtone import recipes
+    from subtone.evaluation import read_metrics
 
-    with progress("Running") as report_done:
+    corpora = named_paths(corpus)
+    with progress("starting") as report_done:
         folder = recipes.run(
             recipe,
-            named_paths(corpus),
+            corpora,
             upstream=upstream,
             out=out.expanduser(),
             overrides=settings or (),
             store=store.expanduser() if store is not None else None,
             overwrite=overwrite,
-            on_progress=report_done,
+            on_progress=lambda doing, done, total: report_done(done, total, doing),
         )
+    record, systems, _ = read_metrics(folder)
+    say(record["protocol"]["description"])
+    for name, evaluation in systems.items():
+        say(f"{name}: {evaluation.sentence()}")
     write(f"{folder}\n")
+    failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
+    finish(failed, record["protocol"]["clips"], what="clips")

@@ -7,46 +7,121 @@ from typing import Annotated
 
 import typer
 
-from subtone.cli.options import examples, named_paths
-from subtone.cli.outcome import say
+from subtone.cli.options import examples, flowing, named_paths, names, pairs
+from subtone.cli.outcome import finish, say
 from subtone.cli.output import write
 from subtone.cli.progress import progress
+from subtone.errors import BundleError, UsageError, nearest
 
 EPILOG = examples(
-    "subtone train --corpus emodb=~/data/emodb --upstream fbank --out my-model",
-    "subtone train --corpus ravdess=~/data/ravdess --corpus nemo=~/data/nemo "
-    "--upstream facebook/wav2vec2-base --labels anger,happiness,sadness,neutral --out my-model",
+    "subtone train --corpus emodb=~/data/emodb --out my-model",
+    "subtone train --corpus ravdess=~/data/ravdess --corpus nemo=~/data/nemo --upstream facebook/wav2vec2-base "
+    "--labels anger,happiness,sadness,neutral --out my-model",
+    "subtone train --corpus emodb=~/data/emodb --set training.steps=400 --set seeds=[0] --out my-model",
     "subtone predict --model my-model call.wav",
 )
 
 
+@flowing
 def train(
     corpus: Annotated[
         list[str],
-        typer.Option(metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."),
+        typer.Option(
+            metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the bundle goes; must be new or empty.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the model; must be new, or see --overwrite.")
+    ],
     upstream: Annotated[
-        str,
-        typer.Option(metavar="NAME_OR_FOLDER", help="[b]fbank[/b], a model of the hub, or a local folder of one."),
-    ],
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FOLDER",
+            help="Instead of the recipe's: [b]fbank[/b], a model of the hub, or a local folder.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose settings hold: a recipe's name or a YAML file.")
+    ] = "sap",
+    system: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of the recipe's systems; its last by default.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="A,B,…", help="Emotions to learn; all that the corpora have by default."),
     ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FROM=TO", help="Count an emotion of the corpora as another; repeatable."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a training setting, e.g. steps=400; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of the recipe, e.g. training.steps=400."
+        ),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep extracted features here, and use those that are there already."),
+        typer.Option(
+            metavar="DIR", help="Keep extracted features here, and use those that are there already."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random: the same seed, the same model.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in DIR.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the upstream computes, e.g. cpu or cuda.")
+    ] = "cpu",
 ) -> None:
-    """Train a model on all of one corpus or several, and save it as a bundle.
+    """Train a model on all speakers of one corpus or several, and save it.
 
-    This gives a model to use. For figures to report, on speakers that the model has not heard, run a recipe: see
-    'subtone recipe run --help'.
+    What its kind reaches on new speakers is measured on the way, by folds of speakers, and told on stderr. For figures
+    to report, with every prediction kept, run a recipe: see 'subtone recipe run --help'.
     """
-    raise NotImplementedError
+    corpora = named_paths(corpus)
+    overrides = list(settings or ())
+    if labels is not None:
+        overrides.append(f"corpus.classes=[{', '.join(names(labels, '--labels'))}]")
+    if merge:
+        merged = pairs(merge, "--merge", "excitement=happiness")
+        overrides.append(f"corpus.merges={{{', '.join(f'{old}: {new}' for old, new in merged.items())}}}")
+    out = out.expanduser()
+    from subtone import bundle, recipes, upstreams
+    from subtone.recipes.data import read_corpora, section_for
+    from subtone.speech import get_detector
+    from subtone.training import train_model
+
+    if out.exists() and not (overwrite and (out / bundle.CONFIG).is_file()):
+        raise BundleError(
+            f"{out}: exists already; name another folder, or pass --overwrite to replace a model"
+        )
+    plan = recipes.load(recipe, overrides)
+    chosen = list(plan.systems)[-1] if system is None else system
+    if chosen not in plan.systems:
+        raise UsageError(f"--system {chosen}: recipe {plan.name!r} has none; {nearest(chosen, plan.systems)}")
+    pooled, section = plan.systems[chosen], section_for(plan, corpora)
+    if pooled.form != "frame":
+        raise UsageError(f"--system {chosen}: pools by {pooled.form}, and a model by frame; name another")
+    table = read_corpora(plan, corpora)
+    loaded = upstreams.load(upstream or plan.upstream, device=device)
+    with progress("Extracting") as report_done:
+        trained = train_model(
+            table,
+            loaded,
+            detector=get_detector(plan.detector.name, **plan.detector.options),
+            labels=section.classes,
+            merges=section.merges,
+            pooling=pooled.pooling,
+            std=pooled.std,
+            options=plan.training.options,
+            seeds=plan.seeds,
+            k=plan.protocol.k,
+            store=store.expanduser() if store is not None else None,
+            on_clip=lambda done, total, _seconds: report_done(
+                done, total, "Training" if done == total else ""
+            ),
+        )
+    bundle.save(trained.model, out, overwrite=overwrite)
+    say(f"measured on {trained.protocol}")
+    say(f"on speakers not heard: {trained.evaluation.sentence()}")
+    write(f"{out}\n")
+    failed = [(one.file, one.message) for one in trained.failed]
+    finish(failed, trained.protocol.clips, what="clips")
