@@ -96,12 +96,12 @@ def add_upstreams(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="LABEL=NAME_OR_FOLDER",
-        help="e.g. fbank=fbank or whisper-tiny.en=FOLDER; repeat",
+        help="e.g. fbank+deltas=fbank+deltas or whisper-tiny.en=FOLDER; repeat",
     )
 
 
 def upstreams_of(pairs: list[str]) -> list[tuple[str, str]]:
-    """``["fbank=fbank"]`` → ``[("fbank", "fbank")]``."""
+    """``["fbank+deltas=fbank+deltas"]`` → ``[("fbank", "fbank")]``."""
     named = []
     for pair in pairs:
         label, equals, source = pair.partition("=")

@@ -25,7 +25,18 @@ HERE = Path(__file__).parent
 Kind = Literal["recipe", "anchors", "rivals"]
 # In the order of the table's rows.
 KINDS: tuple[Kind, ...] = ("recipe", "anchors", "rivals")
+# The recipe's names; it scores each system as one classifier (mean over seeds) and as the vote of all its seeds.
+VOTE = " (vote)"
 POOLINGS = {"gap": "GAP", "sap": "SAP", "gap+sap": "GAP+SAP"}
+OURS = "gap+sap" + VOTE
+LEGEND = (
+    "Rows that name a pooling alone are the recipe `sap`: the mean over its seeds, and the vote of its seeds (the mean of "
+    "their probabilities). LR: logistic regression on the same pooled features. eGeMAPS: the rivals. Each paired test is "
+    "made at 5 %, without correction for their number."
+)
+COMMAND = """python studies/sap/run.py --out OUT \\
+    --corpus ravdess=DATA/ravdess --corpus emodb=DATA/emodb --corpus nemo=DATA/nemo --corpus ased=DATA/ased \\
+    --upstream whisper-tiny.en=FOLDER --upstream fbank+deltas=fbank+deltas"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +55,8 @@ class Part:
         """The system's name in the table."""
         if self.upstream is None:
             return system
-        return f"{self.upstream}, {POOLINGS.get(system, system)}"
+        pooling = system.removesuffix(VOTE)
+        return f"{self.upstream}, {POOLINGS.get(pooling, pooling)}{VOTE if system.endswith(VOTE) else ''}"
 
 
 def parts_of(study: Study, out: Path) -> list[Part]:
@@ -75,7 +87,20 @@ def _read(kind: Kind, upstream: str | None, folder: Path) -> Part | None:
     record, systems, comparisons = read_metrics(folder)
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     predictions = pd.read_parquet(folder / "predictions.parquet")
+    if kind == "recipe":
+        predictions = _wide(predictions)
     return Part(kind, upstream, record, systems, comparisons, environment, predictions)
+
+
+def _wide(answers: pd.DataFrame) -> pd.DataFrame:
+    """The recipe's predictions, one row a clip and system, as the others keep theirs: one row a clip.
+
+    They are the votes; what single seeds said is not kept.
+    """
+    clips = [Path(file).stem for file in answers.index.get_level_values("file")]
+    answers = answers.reset_index(drop=True).assign(clip=clips)
+    wide = answers.pivot(index=["clip", "speaker", "fold", "truth"], columns="system", values="label")
+    return wide.add_suffix(VOTE).reset_index()
 
 
 def _what_was_tested(part: Part) -> Any:
@@ -84,9 +109,11 @@ def _what_was_tested(part: Part) -> Any:
     return part.record["protocol"]["checksum"], sorted((fold.name, fold.n) for fold in folds)
 
 
-def against(study: Study, parts: Sequence[Part]) -> Iterator[Comparison]:
-    """GAP+SAP of the recipe against each rival, and against the anchor of the same upstream that scored best."""
-    del study
+def against(parts: Sequence[Part]) -> Iterator[Comparison]:
+    """GAP+SAP of the recipe against each rival, and against the anchor of the same upstream that scored best.
+
+    The recipe's vote, one answer a clip, meets the others' one answer a clip.
+    """
     for ours in (part for part in parts if part.kind == "recipe"):
         for theirs in (part for part in parts if part.kind != "recipe"):
             if theirs.upstream not in (None, ours.upstream):
@@ -95,7 +122,7 @@ def against(study: Study, parts: Sequence[Part]) -> Iterator[Comparison]:
             if theirs.kind == "anchors":
                 names = [max(names, key=lambda name: theirs.systems[name].ua)]
             for name in names:
-                yield _compare(theirs, name, ours, "gap+sap")
+                yield _compare(theirs, name, ours, OURS)
 
 
 def _compare(a: Part, name_a: str, b: Part, name_b: str) -> Comparison:
@@ -144,13 +171,13 @@ def section(study: Study, parts: Sequence[Part]) -> list[str]:
     lines += ["", f"Intervals by resampling {first.ci_units} {first.ci_unit}s; best UA in bold."]
     tests = [(part, one) for part in parts for one in part.comparisons if part.kind != "rivals"]
     if tests:
-        lines += ["", "GAP ‖ SAP against GAP, paired by speaker:", ""]
+        lines += ["", "Poolings, paired by speaker (the recipe's as means over its seeds):", ""]
         lines += [f"- {part.upstream} ({part.kind}): {one.sentence()}" for part, one in tests]
-    others = list(against(study, parts))
+    others = list(against(parts))
     if others:
         lines += [
             "",
-            "The recipe's GAP+SAP against the others:",
+            "The recipe's GAP+SAP, vote of its seeds, against the others:",
             "",
             *(f"- {one.sentence()}" for one in others),
         ]
@@ -179,12 +206,12 @@ def answer(everything: dict[str, list[Part]]) -> list[str]:
         )
     for what, kind in (
         ("the eGeMAPS rivals", "rivals"),
-        ("the best logistic regression on the same frames", "anchors"),
+        ("the logistic regression on the same features that scored best", "anchors"),
     ):
         tests = [
             one
-            for name, parts in everything.items()
-            for one in against(_study(name), [part for part in parts if part.kind in ("recipe", kind)])
+            for parts in everything.values()
+            for one in against([part for part in parts if part.kind in ("recipe", kind)])
         ]
         if tests:
             won = sum(one.significant and one.difference > 0 for one in tests)
@@ -234,7 +261,7 @@ def _kind_of(shown: str, everything: dict[str, list[Part]]) -> int:
 
 def how(everything: dict[str, list[Part]]) -> list[str]:
     """Commands, dates, machines, seeds, versions."""
-    lines = ["## How it was run", ""]
+    lines = ["## How it was run", "", "```", COMMAND, "```", ""]
     machines: set[str] = set()
     versions: dict[str, set[str]] = {}
     for kind in KINDS:
@@ -250,7 +277,10 @@ def how(everything: dict[str, list[Part]]) -> list[str]:
         clip = [(part.record.get("features") or {}).get("seconds_per_clip") for part in parts]
         timed = [1000 * seconds for seconds in clip if seconds]
         if timed:
-            text += f"; features {min(timed):.0f}–{max(timed):.0f} ms a clip, decoding included"
+            text += f"; features {_span(timed)} ms a clip, decoding included"
+        spent = [part.record["seconds"]["training"] for part in parts if "seconds" in part.record]
+        if spent:
+            text += f"; training three systems, all folds and seeds: {_span(spent)} s a study and upstream"
         lines.append(text + ".")
         for part in parts:
             machine = part.environment["machine"]
@@ -269,6 +299,11 @@ def how(everything: dict[str, list[Part]]) -> list[str]:
         "- Folds: seed 0. Intervals: percentile bootstrap, 2,000 resamples, seed 0. p: randomisation over speakers."
     ]
     return lines
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low}–{high}"
 
 
 def write(out: Path, results: Path) -> None:
@@ -292,7 +327,7 @@ def write(out: Path, results: Path) -> None:
                 for part in parts
                 for one in part.comparisons
             ]
-            + [one.to_dict() for one in against(_study(name), parts)],
+            + [one.to_dict() for one in against(parts)],
         }
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
         (results / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -305,7 +340,14 @@ def write(out: Path, results: Path) -> None:
     columns = ["study", "system", "fold", "n", "ua", "wa"]
     pd.DataFrame(folds, columns=columns).to_csv(results / "folds.csv", index=False)
     page = ["# Segmental average pooling: does it help, and against what?", "", *answer(everything), ""]
-    page += [*overview(everything), "", (HERE / "notes.md").read_text(encoding="utf-8").strip(), ""]
+    page += [
+        *overview(everything),
+        "",
+        LEGEND,
+        "",
+        (HERE / "notes.md").read_text(encoding="utf-8").strip(),
+        "",
+    ]
     for name, parts in everything.items():
         page += section(_study(name), parts)
     page += how(everything)
