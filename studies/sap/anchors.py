@@ -101,7 +101,7 @@ def add_upstreams(parser: argparse.ArgumentParser) -> None:
 
 
 def upstreams_of(pairs: list[str]) -> list[tuple[str, str]]:
-    """``["fbank+deltas=fbank+deltas"]`` → ``[("fbank", "fbank")]``."""
+    """``["tiny=FOLDER"]`` → ``[("tiny", "FOLDER")]``."""
     named = []
     for pair in pairs:
         label, equals, source = pair.partition("=")

@@ -1,6 +1,6 @@
 """The whole study: the recipe `sap`, the anchors, the rivals, the table.
 
-    python run.py --corpus ravdess=DATA/ravdess --upstream whisper-tiny.en=FOLDER --upstream fbank+deltas=fbank+deltas --out OUT
+    python run.py --corpus ravdess=DATA/ravdess --upstream whisper-tiny.en=FOLDER --out OUT
 
 Whatever is finished in OUT is not repeated, and a killed run is taken up where it was. After a change of the
 recipe, ``--again`` runs it anew on the features that are there. ``--set`` goes to the recipe.

@@ -30,9 +30,9 @@ VOTE = " (vote)"
 POOLINGS = {"gap": "GAP", "sap": "SAP", "gap+sap": "GAP+SAP"}
 OURS = "gap+sap" + VOTE
 LEGEND = (
-    "Rows that name a pooling alone are the recipe `sap`: the mean over its seeds, and the vote of its seeds (the mean of "
-    "their probabilities). LR: logistic regression on the same pooled features. eGeMAPS: the rivals. Each paired test is "
-    "made at 5 %, without correction for their number."
+    "Rows that name a pooling alone are the recipe `sap`: the mean over its seeds, and the vote of its seeds (the "
+    "mean of their probabilities). LR: logistic regression on the same pooled features. eGeMAPS: the rivals. Each "
+    "paired test is made at 5 %, without correction for their number."
 )
 COMMAND = """python studies/sap/run.py --out OUT \\
     --corpus ravdess=DATA/ravdess --corpus emodb=DATA/emodb --corpus nemo=DATA/nemo --corpus ased=DATA/ased \\
