@@ -133,18 +133,12 @@ class FileResult:
 
 
 def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
-    """Return records as JSON lines: UTF-8 text as it is, but lone surrogates of odd file names escaped.
+    """Return records as JSON lines, without escapes for letters beyond ASCII.
 
     >>> json_lines([{"file": "é.wav", "label": None}])
     '{"file": "é.wav", "label": null}\\n'
     """
-    lines = []
-    for record in records:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        if any("\ud800" <= character <= "\udfff" for character in line):  # a file name that is no UTF-8
-            line = json.dumps(record, allow_nan=False)
-        lines.append(line + "\n")
-    return "".join(lines)
+    return "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from subtone.inference.prediction import RESERVED, Failure, FileResult, Predicti
 from subtone.inference.recording import Recording, survey
 from subtone.inference.score import OnAudio, Options, score_recording
 from subtone.inference.scorer import Scorer
-from subtone.inference.sources import Source, Sources, name_sources
+from subtone.inference.sources import Source, Sources, name_sources, printable
 from subtone.inference.spans import DEFAULT_HOP_S, DEFAULT_WINDOW_S, Per, check_grid
 
 AHEAD = 2  # Recordings surveyed while one is scored; each holds at most `recording.HELD_S` of audio.
@@ -167,7 +167,7 @@ def _outcomes(
 
 
 def _failure(source: Source, error: BaseException) -> Failure:
-    message = str(error) or type(error).__name__
+    message = printable(str(error)) or type(error).__name__
     if isinstance(error, OSError):
         message = f"cannot be read ({error.strerror or error})"
     if isinstance(error, MemoryError):

@@ -79,12 +79,26 @@ def name_sources(sources: Sources) -> list[Source]:
     return found
 
 
+def printable(name: str) -> str:
+    """Return a path as text that any table and file can hold: bytes that are no UTF-8 are written as ``\\xe9``.
+
+    >>> printable("caf\\udce9.wav")
+    'caf\\\\xe9.wav'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _entries(sources: Any) -> list[Any]:
     single = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray))
     if single or hasattr(sources, "read") or _is_rated(sources):
         return [sources]
     try:
-        return list(sources)
+        entries = list(sources)
+        if entries and all(isinstance(entry, (float, np.floating)) for entry in entries):
+            raise UsageError(
+                "cannot predict a list of numbers; make it an array of samples: np.array(…, np.float32)"
+            )
+        return entries
     except TypeError:
         raise UsageError(
             f"cannot predict a {type(sources).__name__}; give a path, bytes, an open binary file, an array at 16 kHz, "
@@ -110,8 +124,8 @@ def _named(entry: Any, position: int) -> list[Source]:
             why = (
                 str(error) if isinstance(error, AudioError) else f"{name}: cannot be read ({error.strerror})"
             )
-            return [Source(name, None, position=position, problem=why)]
-        return [Source(str(path), path, position=position) for path in paths]
+            return [Source(printable(name), None, position=position, problem=why)]
+        return [Source(printable(str(path)), path, position=position) for path in paths]
     if isinstance(entry, (bytes, bytearray, memoryview)):
         return [Source(f"<bytes {position}>", bytes(entry), position=position)]
     if isinstance(entry, np.ndarray) or _is_rated(entry):
@@ -143,4 +157,4 @@ def _row(file: Any, start: Any, end: Any, position: int) -> Source:
     end_s = None if end is None or pd.isna(end) else pd.Timedelta(end).total_seconds()
     if file is None or pd.isna(file) or not str(file):
         return Source("", None, start_s, end_s, position, f"row {position}: names no file")
-    return Source(str(file), Path(str(file)), start_s, end_s, position)
+    return Source(printable(str(file)), Path(str(file)), start_s, end_s, position)
