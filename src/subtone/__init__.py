@@ -2,7 +2,7 @@
 
 The names below are imported when they are first used, so that ``import subtone`` costs a few milliseconds.
 
->>> import subtone
+>>> import numpy as np, subtone
 >>> segments = subtone.speech.detect(subtone.load_audio(np.zeros(16_000, dtype=np.float32)))
 >>> segments.share
 0.0
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subtone import (
+        assessment,
         audio,
         bundle,
         corpora,
@@ -43,6 +44,7 @@ __all__ = [
     "Prediction",
     "SubtoneError",
     "__version__",
+    "assessment",
     "audio",
     "bundle",
     "corpora",

@@ -55,6 +55,8 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         code = command().main(args=list(arguments), prog_name="subtone", standalone_mode=False)
+        if code == INTERRUPTED:  # Typer catches the interrupt before we can.
+            say("interrupted")
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
     except Stop as stop:
@@ -98,10 +100,11 @@ def finish(failed: Iterable[tuple[str, str]], done: int, *, what: str = "recordi
     """
     count = 0
     for name, message in failed:
-        say(f"error: {message if name in message else f'{name}: {message}'}")
+        say(f"error: {message if name in message or message.startswith('stdin') else f'{name}: {message}'}")
         count += 1
     if count:
-        say(f"{count} of {count + done} {what} failed")
+        if count + done > 1:
+            say(f"{count} of {count + done} {what} failed")
         raise Stop(SOME_FAILED if done else NOTHING_DONE)
 
 

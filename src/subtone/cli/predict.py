@@ -15,7 +15,7 @@ from subtone.cli.options import choice, examples, flowing, names
 from subtone.cli.outcome import finish, say
 from subtone.cli.output import csv_lines, json_line, table, write
 from subtone.cli.progress import progress
-from subtone.errors import SubtoneError, UsageError
+from subtone.errors import AudioError, SubtoneError, UsageError
 
 if TYPE_CHECKING:
     from subtone.inference import Failure, FileResult
@@ -104,7 +104,9 @@ def predict(
         _check_plot(plot)
     chosen = None if labels is None else names(labels, "--labels")
     number = _channel(channel)
-    sources: list[bytes | str] = [read_stdin(stdin_limit) if path == STDIN else path for path in paths]
+    sources, named, problems = _sources(paths, stdin_limit)
+    if not sources:
+        finish(problems, 0)
 
     from subtone import inference
     from subtone.bundle import load
@@ -113,6 +115,7 @@ def predict(
     quiet = format != "table" and sys.stdout.isatty()  # Lines that come one by one are progress enough.
     results: list[FileResult] = []
     failed: list[Failure] = []
+    done = 0
     with progress("Listening", show=not quiet) as report_done:
         outcomes = inference.iterate(
             load(model, device=device),
@@ -123,24 +126,43 @@ def predict(
             labels=chosen,
             channel=number,  # type: ignore[arg-type]
             abstain=not answer_all,
-            on_file=lambda done, total, _: None if single else report_done(done, total),
+            on_file=lambda count, total, _: None if single else report_done(count, total),
             on_audio=lambda _, done_s, total_s: report_done(done_s, total_s) if single else None,
         )
-        for outcome in _named(outcomes, paths):
+        for outcome in _named(outcomes, named):
             if isinstance(outcome, inference.Failure):
                 failed.append(outcome)
                 continue
             if format == "json":
                 write("".join(json_line(record) for record in outcome.records()))
             elif format == "csv":
-                write(_csv(outcome, header=not results))
-            results.append(outcome)
+                write(_csv(outcome, header=not done))
+            done += 1
+            if format == "table" or plot is not None:  # Else a hundred thousand files need no memory.
+                results.append(outcome)
     if format == "table" and results:
         write(_table(results))
-    problems = [(one.file, one.message) for one in failed]
+    problems += [(one.file, one.message) for one in failed]
     if plot is not None:
         problems += _draw(results, sources, number, plot)
-    finish(problems, len(results))
+    finish(problems, done)
+
+
+def _sources(
+    paths: list[str], stdin_limit: int
+) -> tuple[list[bytes | str], list[str], list[tuple[str, str]]]:
+    """What is to be heard, the names that it was given by, and what is wrong with stdin."""
+    sources: list[bytes | str] = []
+    named: list[str] = []
+    problems: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            sources.append(read_stdin(stdin_limit) if path == STDIN else path)
+        except AudioError as error:
+            problems.append((STDIN, str(error)))
+        else:
+            named.append(path)
+    return sources, named, problems
 
 
 def _draw(
@@ -162,12 +184,12 @@ def _draw(
     return failed
 
 
-def _named(outcomes: Iterator[FileResult | Failure], paths: list[str]) -> Iterator[FileResult | Failure]:
+def _named(outcomes: Iterator[FileResult | Failure], named: list[str]) -> Iterator[FileResult | Failure]:
     """Call what came from stdin by the name it was given by."""
     from subtone.inference import Failure
 
     for outcome in outcomes:
-        if paths[outcome.position] != STDIN:
+        if named[outcome.position] != STDIN:
             yield outcome
         elif isinstance(outcome, Failure):
             yield replace(outcome, file=STDIN, message=outcome.message.replace(outcome.file, "stdin"))
