@@ -167,8 +167,8 @@ def load(name_or_folder: str | Path = "default", *, device: str = "cpu") -> Emot
                 shape.num_layers, shape.dim, len(config.labels), head=shape.head, hidden=shape.hidden
             )
             prefix = f"classifiers.{i}."
-            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            classifier.load_state_dict(own)
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            classifier.load_state_dict(state)
             classifiers.append(classifier.eval())
     except (KeyError, RuntimeError) as error:
         raise BundleError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from error
