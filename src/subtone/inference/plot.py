@@ -176,7 +176,8 @@ def _wave(axes: Axes, result: FileResult, source: AudioSource, channel: Channel)
     )
     middles = (result.offset + (outline.edges[:-1] + outline.edges[1:]) / 2) / SAMPLE_RATE_HZ  # (columns,)
     inside = result.speech.before(outline.edges[1:]) - result.speech.before(outline.edges[:-1])
-    speech = 2 * inside >= np.diff(outline.edges)
+    # Half of a column, or half a second: in ten hours a column is as long as several sentences with their pauses.
+    speech = inside >= np.minimum(np.diff(outline.edges) / 2, SAMPLE_RATE_HZ / 2)
     peak = max(float(outline.high.max()), -float(outline.low.min()))
     scale = 1.0 / max(peak, 1e-4)
     low, high = outline.low * scale, outline.high * scale
