@@ -19,15 +19,18 @@ import numpy.typing as npt
 from classical import System, run
 from egemaps import functionals
 from protocols import Study, arguments, chosen, folders_of
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from subtone.audio import probe
 from subtone.protocols import Split
 
 SVM = "eGeMAPS + SVM"
 REGRESSION = "eGeMAPS + LR"
+LENGTH = "control: clip length alone"
 
 
 def svm(C: float = 1.0) -> Pipeline:
@@ -38,6 +41,18 @@ def svm(C: float = 1.0) -> Pipeline:
 def regression(C: float = 1.0) -> Pipeline:
     """Multinomial, L2, classes weighted by their inverse share."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight="balanced", max_iter=5000))
+
+
+def by_length() -> RandomForestClassifier:
+    """What the length of a clip gives away: more than chance is cutting and padding, or tempo, not the voice."""
+    return RandomForestClassifier(200, min_samples_leaf=3, class_weight="balanced", random_state=0)
+
+
+def lengths_of(split: Split) -> npt.NDArray[np.float64]:
+    """``(clips, 1)`` seconds."""
+    return np.array(
+        [[probe(file).duration_s] for file in split.table.index.get_level_values("file")], np.float64
+    )
 
 
 def features_of(study: Study, split: Split, out: Path) -> tuple[npt.NDArray[np.float64], float]:
@@ -60,7 +75,11 @@ def study_of(study: Study, corpus: Path, out: Path) -> None:
     features, seconds = features_of(study, split, out)
     run(
         split,
-        {SVM: System(features, svm), REGRESSION: System(features, regression)},
+        {
+            SVM: System(features, svm),
+            REGRESSION: System(features, regression),
+            LENGTH: System(lengths_of(split), by_length),
+        },
         folder,
         command=f"python studies/sap/rivals.py --corpus {study.corpus}=FOLDER --out OUT --only {study.name}",
         packages=("opensmile",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ KINDS: tuple[Kind, ...] = ("recipe", "anchors", "rivals")
 VOTE = " (vote)"
 POOLINGS = {"gap": "GAP", "sap": "SAP", "gap+sap": "GAP+SAP"}
 OURS = "gap+sap" + VOTE
+CONTROL = "control: "  # shown, but nobody's rival
 LEGEND = (
     "Rows that name a pooling alone are the recipe `sap`: the mean over its seeds, and the vote of its seeds (the "
     "mean of their probabilities). LR: logistic regression on the same pooled features. eGeMAPS: the rivals. Each "
@@ -118,7 +120,7 @@ def against(parts: Sequence[Part]) -> Iterator[Comparison]:
         for theirs in (part for part in parts if part.kind != "recipe"):
             if theirs.upstream not in (None, ours.upstream):
                 continue
-            names = list(theirs.systems)
+            names = [name for name in theirs.systems if not name.startswith(CONTROL)]
             if theirs.kind == "anchors":
                 names = [max(names, key=lambda name: theirs.systems[name].ua)]
             for name in names:
@@ -155,7 +157,13 @@ def section(study: Study, parts: Sequence[Part]) -> list[str]:
     """One study's part of the page: its protocol, its table, its paired tests."""
     first = next(iter(parts[0].systems.values()))
     best = max((one.ua, part.shown(name)) for part in parts for name, one in part.systems.items())[1]
-    lines = [f"## {study.title}", "", f"`{parts[0].record['protocol']['description']}`", ""]
+    lines = [
+        f"## {study.title}",
+        "",
+        *([f"**{study.caveat}**", ""] if study.caveat else []),
+        f"`{parts[0].record['protocol']['description']}`",
+        "",
+    ]
     lines += [
         "| system | UA % (95 % interval) | WA % (95 % interval) | macro-F1 % | fit and test, s |",
         "|---" * 5 + "|",
@@ -185,11 +193,12 @@ def section(study: Study, parts: Sequence[Part]) -> list[str]:
 
 
 def answer(everything: dict[str, list[Part]]) -> list[str]:
-    """What the page opens with: counts of verdicts, from the tests alone."""
+    """What the page opens with: counts of verdicts, from the tests alone, and which studies are not counted."""
     lines = []
+    sound = {name: parts for name, parts in everything.items() if not _study(name).caveat}
     tests = [
         one
-        for parts in everything.values()
+        for parts in sound.values()
         for part in parts
         if part.kind == "recipe"
         for one in part.comparisons
@@ -210,7 +219,7 @@ def answer(everything: dict[str, list[Part]]) -> list[str]:
     ):
         tests = [
             one
-            for parts in everything.values()
+            for parts in sound.values()
             for one in against([part for part in parts if part.kind in ("recipe", kind)])
         ]
         if tests:
@@ -221,8 +230,14 @@ def answer(everything: dict[str, list[Part]]) -> list[str]:
                 f"- **The recipe's GAP+SAP against {what}**: better in {won} of {len(tests)} paired tests, worse in "
                 f"{lost}; from {min(gains):+.1f} to {max(gains):+.1f} points UA."
             )
-    if not lines:
-        lines.append("The recipe has not been run yet: below are what it is measured against.")
+    silent = [name for name in everything if name not in sound]
+    if silent:
+        lines.append(
+            f"- **Not counted: {', '.join(silent)}.** There sentence and clip length give the emotion away; "
+            "how that was found stands in the notes below."
+        )
+    if not any(part.kind == "recipe" for parts in everything.values() for part in parts):
+        lines.insert(0, "- The recipe has not been run yet: below are what it is measured against.")
     return lines
 
 
@@ -337,6 +352,8 @@ def write(out: Path, results: Path) -> None:
             for system, one in part.systems.items()
             for fold in one.folds
         ]
+    if (out / "shortcuts.json").exists():
+        shutil.copyfile(out / "shortcuts.json", results / "shortcuts.json")
     columns = ["study", "system", "fold", "n", "ua", "wa"]
     pd.DataFrame(folds, columns=columns).to_csv(results / "folds.csv", index=False)
     page = ["# Segmental average pooling: does it help, and against what?", "", *answer(everything), ""]
