@@ -21,7 +21,7 @@ EPILOG = (
 def doctor(
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
-    """Look at this installation: versions, audio formats, speech detectors, devices, models and settings."""
+    """Say what this installation can do and what is broken: versions, formats, detectors, devices, models."""
     from subtone.cli.diagnosis import diagnose
 
     findings = diagnose()

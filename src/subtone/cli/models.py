@@ -18,9 +18,7 @@ EPILOG = examples("subtone models", "subtone models default", "subtone models --
 
 @flowing
 def models(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Print the card of this model.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print the card of this model.")] = None,
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
     """List the models that ship with Subtone, or print the card of one: its data, licence, results and limits."""

@@ -42,11 +42,11 @@ def list_recipes(
 
 @app.command("show", epilog=examples("subtone recipe show sap", "subtone recipe show sap > mine.yaml"))
 @flowing
-def show(recipe: Recipe) -> None:
+def show(name: Recipe) -> None:
     """Print a recipe: every setting with its value, as YAML to start one of your own from."""
     from subtone import recipes
 
-    write(recipes.show(recipe).rstrip("\n") + "\n")
+    write(recipes.show(name).rstrip("\n") + "\n")
 
 
 @app.command(
@@ -59,7 +59,7 @@ def show(recipe: Recipe) -> None:
 )
 @flowing
 def run(
-    recipe: Recipe,
+    name: Recipe,
     corpus: Annotated[
         list[str],
         typer.Option(
@@ -98,7 +98,7 @@ def run(
     corpora = named_paths(corpus)
     with progress("starting") as report_done:
         folder = recipes.run(
-            recipe,
+            name,
             corpora,
             upstream=upstream,
             out=out.expanduser(),
@@ -109,8 +109,8 @@ def run(
         )
     record, systems, _ = read_metrics(folder)
     say(record["protocol"]["description"])
-    for name, evaluation in systems.items():
-        say(f"{name}: {evaluation.sentence()}")
+    for system, evaluation in systems.items():
+        say(f"{system}: {evaluation.sentence()}")
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")
