@@ -48,12 +48,12 @@ class FrozenOptions:
     hidden: int = 128
     dropout: float = 0.5
     input_dropout: float = 0.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.01
-    batch_size: int = 128
-    steps: int = 200
+    batch_size: int = 64
+    steps: int = 150
     check_every: int = 10
-    patience: int = 10
+    patience: int = 5
     label_smoothing: float = 0.1
     class_weights: ClassWeights = "balanced"
     refit: bool = True
