@@ -306,7 +306,16 @@ def how(everything: dict[str, list[Part]]) -> list[str]:
             for name, number in pairs.items():
                 versions.setdefault(name, set()).add(number)
     lines += [
-        f"- Machine: {'; '.join(sorted(machines))}; one thread at low priority, others at work beside it."
+        f"- Machine: {'; '.join(sorted(machines))}; at low priority, others at work beside it: seconds are upper bounds."
+    ]
+    upstreams = {
+        part.upstream for parts in everything.values() for part in parts if part.upstream is not None
+    }
+    lines += [
+        f"- Not run yet: {kind} with {upstream} on {', '.join(missing)}."
+        for upstream in sorted(upstreams)
+        for kind in ("recipe", "anchors")
+        if (missing := [name for name, parts in everything.items() if not _has(parts, kind, upstream)])
     ]
     numbers = [f"{name} {' and '.join(sorted(found))}" for name, found in versions.items()]
     lines += [f"- Versions: {', '.join(numbers)}."]
@@ -314,6 +323,10 @@ def how(everything: dict[str, list[Part]]) -> list[str]:
         "- Folds: seed 0. Intervals: percentile bootstrap, 2,000 resamples, seed 0. p: randomisation over speakers."
     ]
     return lines
+
+
+def _has(parts: Sequence[Part], kind: str, upstream: str) -> bool:
+    return any(part.kind == kind and part.upstream == upstream for part in parts)
 
 
 def _span(values: Sequence[float]) -> str:
