@@ -306,7 +306,7 @@ def how(everything: dict[str, list[Part]]) -> list[str]:
             for name, number in pairs.items():
                 versions.setdefault(name, set()).add(number)
     lines += [
-        f"- Machine: {'; '.join(sorted(machines))}; at low priority, others at work beside it: seconds are upper bounds."
+        f"- Machine: {'; '.join(sorted(machines))}; low priority, others at work beside it: seconds are upper bounds."
     ]
     upstreams = {
         part.upstream for parts in everything.values() for part in parts if part.upstream is not None
