@@ -51,6 +51,9 @@ def run(arguments: Sequence[str]) -> int:
         # surrogate comes out as \udc80, which JSON reads back.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    for variable in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        # Their retries and advice would stand between our lines; what fails in the end is told by our error.
+        os.environ.setdefault(variable, "error")
     from subtone.cli.app import command
 
     try:
