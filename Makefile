@@ -1,6 +1,7 @@
 # make demo   emotions of the recordings in examples/, from nothing but Python >= 3.11
 # make test   set up, then the whole test suite
 # make check  style, types and the order of the rooms
+# One test:       make test PYTEST_ARGS=tests/test_cli.py
 # Another Python: make demo PYTHON=/path/to/python3.12
 
 VENV := .venv
@@ -10,12 +11,15 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 # Not compiled ahead: most modules are never imported, and Python compiles the others once when they are.
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
+# Two at a time; each test keeps to one thread.
+PYTEST_ARGS ?= -n 2
+
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help demo test check clean
 
 help:
-	@sed -n 's/^# make /make /p' Makefile
+	@sed -n '1,/^$$/s/^# //p' Makefile
 
 demo: $(VENV)/.installed
 	@mkdir -p out

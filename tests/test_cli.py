@@ -198,7 +198,7 @@ def test_an_interrupt_is_exit_code_130_without_a_traceback() -> None:
     process.stdin.write(bytes(1 << 20))  # more than a pipe holds: once it is written, somebody reads
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=120) == 130
     process.stdin.close()
     assert process.stderr.read() == b"subtone: interrupted\n"
     process.stderr.close()
@@ -212,7 +212,7 @@ def test_a_reader_that_went_away_ends_the_run_silently(form: str) -> None:
     os.close(writing)
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait(timeout=30) == 141
+    assert process.wait(timeout=120) == 141
     process.stderr.close()
 
 
@@ -226,7 +226,7 @@ def test_progress_goes_to_a_terminal_only_and_results_to_stdout(tmp_path: Path) 
     os.close(theirs)
     assert process.stdout is not None
     out = process.stdout.read()
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     process.stdout.close()
     shown = b""
     try:
@@ -239,6 +239,6 @@ def test_progress_goes_to_a_terminal_only_and_results_to_stdout(tmp_path: Path) 
     assert json.loads(out)["clips"] == 16
 
     process = subtone_in_a_process(*command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    plain, errors = process.communicate(timeout=30)
+    plain, errors = process.communicate(timeout=120)
     assert errors == b""
     assert plain == out
