@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +32,7 @@ class Clip:
             If the file cannot be read.
         """
         end = "" if self.end_s is None else f"{self.end_s:.6f}"
-        return f"{_digest(self.file)}:{self.start_s:.6f}:{end}"
+        return f"{_digest(self.file, _version(self.file))}:{self.start_s:.6f}:{end}"
 
 
 def clips_of(source: pd.DataFrame | pd.Index | Iterable[str | Path]) -> list[Clip]:
@@ -46,6 +47,15 @@ def clips_of(source: pd.DataFrame | pd.Index | Iterable[str | Path]) -> list[Cli
 
 
 @lru_cache(maxsize=4096)
-def _digest(file: str) -> str:
+def _digest(file: str, _version: tuple[int, int]) -> str:
     # Segments of one long recording come one after the other: its bytes are read once for all of them.
     return audio_digest(file)
+
+
+def _version(file: str) -> tuple[int, int]:
+    """Return what changes when a file is written anew under the same name: its size and time."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return (0, 0)  # reading it will say what is wrong
+    return (status.st_size, status.st_mtime_ns)

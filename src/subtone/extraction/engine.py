@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from subtone.audio import load_audio
-from subtone.errors import StoreError, SubtoneError
+from subtone.errors import StoreError, SubtoneError, UsageError, nearest
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.features import PooledFeatures
 from subtone.extraction.pooled import pool_wave
@@ -121,56 +121,24 @@ def extract(
     Raises
     ------
     StoreError
-        If the store does not fit or cannot be written.
-    SubtoneError
-        If not one clip could be used.
+        If the store does not fit or cannot be written, or if not one clip could be used.
+    UsageError
+        If a statistic is not known.
     """
     names = tuple(STATISTICS) if statistics is None else tuple(statistics)
-    todo, began = list(clips), time.perf_counter()
+    for name in names:
+        if name not in STATISTICS:
+            raise UsageError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
+    began = time.perf_counter()
     kept = None if store is None else FeatureStore(Path(store), fingerprint(upstream, detector, names))
-    keys: dict[int, str] = {}
-    failed: list[Failure] = []
-    memory: dict[int, PooledFeatures] = {}
-    pending: list[int] = []
-    reused = done = 0
-
-    def flush() -> None:
-        if kept is not None and pending:
-            part = PooledFeatures.concatenate(memory.pop(i) for i in pending)
-            kept.add([keys[i] for i in pending], [todo[i].file for i in pending], part)
-            pending.clear()
-
-    try:
-        for i, outcome in _outcomes(todo, upstream, detector, names, kept):
-            seconds = 0.0
-            if isinstance(outcome, SubtoneError):
-                failed.append(Failure(todo[i].file, str(outcome)))
-            else:
-                keys[i] = outcome.key
-                if outcome.features is None:
-                    reused += 1
-                else:
-                    seconds = float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz
-                    if kept is None or outcome.key not in {keys[j] for j in pending}:
-                        memory[i] = outcome.features
-                        pending.append(i)
-                if kept is not None and len(pending) == SHARD_CLIPS:
-                    flush()
-            done += 1
-            if on_clip is not None:
-                on_clip(done, len(todo), seconds)
-    finally:
-        flush()
-    rows = sorted(keys)
-    if not rows:
-        first = f"; the first: {failed[0].message}" if failed else ""
-        raise StoreError(f"none of {len(todo)} clips could be used{first}")
+    found = _gather(list(clips), upstream, detector, names, kept, on_clip)
+    rows = sorted(found.keys)
     if kept is not None:
-        features = kept.get([keys[i] for i in rows])
+        features = kept.get([found.keys[i] for i in rows])
     else:
-        features = PooledFeatures.concatenate(memory[i] for i in rows)
+        features = PooledFeatures.concatenate(found.memory[i] for i in rows)
     elapsed = time.perf_counter() - began
-    return Extraction(features, np.array(rows, np.int64), tuple(failed), reused, elapsed)
+    return Extraction(features, np.array(rows, np.int64), tuple(found.failed), found.reused, elapsed)
 
 
 def extract_to_store(
@@ -181,9 +149,74 @@ def extract_to_store(
     detector: Detector,
     on_clip: OnClip | None = None,
 ) -> StoreSummary:
-    """Extract the features of recordings into a store; see :func:`extract`."""
-    found = extract(clips_of(paths), upstream, detector, store=store, on_clip=on_clip)
-    return StoreSummary(len(found.rows), found.reused, found.audio_s / 3600, found.seconds, found.failed)
+    """Extract the features of recordings into a store; see :func:`extract`.
+
+    The features stay on disk, so that memory does not grow with the number of recordings.
+    """
+    began = time.perf_counter()
+    kept = FeatureStore(Path(store), fingerprint(upstream, detector, tuple(STATISTICS)))
+    found = _gather(clips_of(paths), upstream, detector, tuple(STATISTICS), kept, on_clip)
+    hours = sum(kept.num_samples(key) for key in found.keys.values()) / upstream.grid.sample_rate_hz / 3600
+    return StoreSummary(
+        len(found.keys), found.reused, hours, time.perf_counter() - began, tuple(found.failed)
+    )
+
+
+@dataclass
+class _Gathered:
+    keys: dict[int, str] = field(default_factory=dict)  # of the clips that worked, by position
+    failed: list[Failure] = field(default_factory=list)
+    memory: dict[int, PooledFeatures] = field(default_factory=dict)  # what is in no store (yet)
+    reused: int = 0
+
+
+def _gather(
+    todo: Sequence[Clip],
+    upstream: Upstream,
+    detector: Detector,
+    names: Sequence[str],
+    kept: FeatureStore | None,
+    on_clip: OnClip | None,
+) -> _Gathered:
+    """Extract clips into the store, or into memory when there is none."""
+    found = _Gathered()
+    keys, memory = found.keys, found.memory
+    pending: dict[str, int] = {}  # content → position of clips that the next shard will hold
+    done = 0
+
+    def flush() -> None:
+        if kept is not None and pending:
+            rows = list(pending.values())
+            pending.clear()  # before writing: what could not be written once is not tried again
+            part = PooledFeatures.concatenate(memory.pop(i) for i in rows)
+            kept.add([keys[i] for i in rows], [todo[i].file for i in rows], part)
+
+    try:
+        for i, outcome in _outcomes(todo, upstream, detector, names, kept):
+            seconds = 0.0
+            if isinstance(outcome, SubtoneError):
+                found.failed.append(Failure(todo[i].file, str(outcome)))
+            else:
+                keys[i] = outcome.key
+                if outcome.features is None:
+                    found.reused += 1
+                else:
+                    seconds = float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz
+                    if kept is None:
+                        memory[i] = outcome.features
+                    elif outcome.key not in pending and outcome.key not in kept:
+                        memory[i], pending[outcome.key] = outcome.features, i
+                if len(pending) == SHARD_CLIPS:
+                    flush()
+            done += 1
+            if on_clip is not None:
+                on_clip(done, len(todo), seconds)
+    finally:
+        flush()
+    if not keys:
+        first = f"; the first: {found.failed[0].message}" if found.failed else ""
+        raise StoreError(f"none of {len(todo)} clips could be used{first}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from subtone.errors import StoreError
 from subtone.extraction.features import PooledFeatures
 from subtone.speech import Detector
 from subtone.upstreams import Upstream
+from subtone.upstreams.files import appears_whole
 
 SCHEMA = 1
 MANIFEST = "store.json"
+#: A hidden file so old is no longer being written: a run was killed.
+STALE_S = 3600.0
 _COUNTS = ("num_samples", "num_frames", "speech_frames", "too_short")
 _LIBRARIES = ("numpy", "onnxruntime", "soxr", "torch", "transformers")
 
@@ -62,15 +66,23 @@ class FeatureStore:
         self.made_by = json.loads(json.dumps(made_by))
         self._open()
         self._at: dict[str, tuple[str, int]] = {}
-        for table in sorted(self.folder.glob("shard-*.parquet")):
-            keys = pd.read_parquet(table, columns=["key"])["key"]
-            self._at.update({key: (table.stem, row) for row, key in enumerate(keys)})
+        self._num_samples: dict[str, int] = {}
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            try:
+                table = pd.read_parquet(path, columns=["key", "num_samples"])
+            except Exception as error:  # pyarrow has many types for a file that is none of its own
+                raise _damaged(self.folder, path.stem, error) from error
+            self._know(path.stem, table["key"], table["num_samples"])
 
     def __len__(self) -> int:
         return len(self._at)
 
     def __contains__(self, key: str) -> bool:
         return key in self._at
+
+    def num_samples(self, key: str) -> int:
+        """Return the length of a clip in samples at 16 kHz, without reading its features."""
+        return self._num_samples[key]
 
     def add(self, keys: Sequence[str], files: Sequence[str], features: PooledFeatures) -> None:
         """Write one shard; it is on disk, whole, when this returns.
@@ -80,13 +92,14 @@ class FeatureStore:
         StoreError
             If it cannot be written, e.g. on a full disk; nothing half written stays.
         """
-        name = f"shard-{len(list(self.folder.glob('shard-*.parquet'))):05d}"
+        # Named by what it holds, so that two runs that fill one store at a time never write one shard together.
+        name = "shard-" + hashlib.sha256("|".join(keys).encode()).hexdigest()[:16]
         counts = {c: getattr(features, c) for c in _COUNTS}
         table = pd.DataFrame({"key": list(keys), "file": list(files), **counts})
         arrays = {s: np.ascontiguousarray(values) for s, values in features.statistics.items()}
         _write(self.folder / f"{name}.safetensors", lambda path: save_file(arrays, path))
         _write(self.folder / f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
-        self._at.update({key: (name, row) for row, key in enumerate(keys)})
+        self._know(name, keys, features.num_samples)
 
     def get(self, keys: Sequence[str]) -> PooledFeatures:
         """Return the features of clips, in the order of ``keys``; each shard is read once.
@@ -107,53 +120,79 @@ class FeatureStore:
             order += wanted
         return PooledFeatures.concatenate(parts).select(np.argsort(order))
 
+    def _know(self, shard: str, keys: Iterable[str], num_samples: Iterable[int]) -> None:
+        for row, (key, samples) in enumerate(zip(keys, num_samples, strict=True)):
+            self._at[key], self._num_samples[key] = (shard, row), int(samples)
+
     def _read(self, shard: str) -> PooledFeatures:
         try:
             arrays = load_file(self.folder / f"{shard}.safetensors")
             table = pd.read_parquet(self.folder / f"{shard}.parquet")
-        except Exception as error:
-            raise StoreError(
-                f"{self.folder}: {shard} is damaged ({error}); delete its two files and extract again"
-            ) from error
-        return PooledFeatures(arrays, *(table[c].to_numpy() for c in _COUNTS))
+            counts = [table[name].to_numpy() for name in _COUNTS]
+        except Exception as error:  # each library has types of its own for a broken file
+            raise _damaged(self.folder, shard, error) from error
+        rows = {len(values) for values in arrays.values()}
+        if sorted(arrays) != self.made_by["statistics"] or rows != {len(table)}:
+            raise _damaged(self.folder, shard, "its two files do not belong together")
+        return PooledFeatures(arrays, *counts)
 
     def _open(self) -> None:
         manifest = self.folder / MANIFEST
-        if self.folder.exists() and not self.folder.is_dir():
-            raise StoreError(f"{self.folder}: is a file; a store is a folder, name another one")
-        if not manifest.exists():
-            if self.folder.is_dir() and any(p.name[0] != "." for p in self.folder.iterdir()):
-                raise StoreError(f"{self.folder}: holds other files and no {MANIFEST}; name an empty folder")
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"{self.folder}: cannot be made: {error.strerror}") from error
-            text = json.dumps(self.made_by, indent=2, sort_keys=True)
-            _write(manifest, lambda path: path.write_text(text, encoding="utf-8"))
-            return
         try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise StoreError(f"{self.folder}: is a file; a store is a folder, name another one")
+            if not manifest.exists():
+                if self.folder.is_dir() and any(p.name[0] != "." for p in self.folder.iterdir()):
+                    raise StoreError(
+                        f"{self.folder}: holds other files and no {MANIFEST}; name an empty folder"
+                    )
+                self.folder.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(self.made_by, indent=2, sort_keys=True)
+                _write(manifest, lambda path: path.write_text(text, encoding="utf-8"))
+                return
             found = json.loads(manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{manifest}: cannot be read ({error}); extract into another folder") from error
-        differs = [k for k in self.made_by if found.get(k) != self.made_by[k]]
-        if differs:
+            self._sweep()
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be opened: {error.strerror or error}") from error
+        except ValueError as error:
+            raise StoreError(f"{manifest}: is damaged ({error}); extract into another folder") from error
+        if not isinstance(found, dict):
+            raise StoreError(f"{manifest}: is damaged (no JSON object); extract into another folder")
+        differs = [_difference(k, found.get(k), value) for k, value in self.made_by.items()]
+        if any(differs):
             raise StoreError(
-                f"{self.folder}: was made with another {', '.join(differs)}; its features would not fit. Name "
-                "another --store folder, or delete this one"
+                f"{self.folder}: was made with another {', '.join(filter(None, differs))}; its features would not "
+                "fit. Name another --store folder, or delete this one"
             )
+
+    def _sweep(self) -> None:
+        """Delete what killed runs left half written; a file that another run is writing now is younger."""
+        for path in self.folder.glob(".shard-*"):
+            with contextlib.suppress(OSError):  # a store that may only be read is fine to read
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink()
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """Say in what a setting differs; nothing when it does not."""
+    if found == wanted:
+        return ""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return name
+    inner = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+    return f"{name} ({', '.join(f'{k} {found.get(k)}, now {wanted.get(k)}' for k in inner)})"
+
+
+def _damaged(folder: Path, shard: str, why: object) -> StoreError:
+    return StoreError(f"{folder}: {shard} is damaged ({why}); delete its two files and extract again")
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write under a temporary name, flush to disk, rename: the file appears whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with appears_whole(path) as partial:
+            write(partial)
     except Exception as error:  # safetensors and pyarrow have error types of their own for a full disk
-        raise StoreError(f"{path}: could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: could not be written: {error}; make room, or name another folder"
+        ) from error

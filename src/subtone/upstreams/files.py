@@ -13,7 +13,10 @@ def appears_whole(path: Path) -> Iterator[Path]:
     """Yield a name beside ``path`` to write to; it takes the place of ``path`` when all went well."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)  # safetensors makes its files readable by their owner alone
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
