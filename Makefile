@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	@mkdir -p out
 	$(BIN)/subtone predict examples
 	$(BIN)/subtone predict examples/pauses.flac --per segment --plot out/timeline.png
-	@echo "The timeline's plot: out/timeline.png"
+	@echo "These voices are synthetic, so the answers mean nothing. Now your own: $(BIN)/subtone predict FILE"
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -43,7 +43,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Subtone needs Python 3.11 or newer, and none was found; install one, or name it: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Subtone needs Python 3.11 or newer, and $(PYTHON) is not; name another: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@rm -rf $(VENV)
-	"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 # The stamps are touched last, so a set-up that was broken off is done again.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt

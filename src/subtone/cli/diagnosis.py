@@ -138,12 +138,8 @@ def _devices() -> list[Finding]:
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         findings.append(Finding("device", f"cuda:{number}", "ok", detail))
     if not count:
-        built = (
-            f"PyTorch is built for CUDA {torch.version.cuda}"
-            if torch.version.cuda
-            else "PyTorch is built without"
-        )
-        findings.append(Finding("device", "cuda", "absent", f"none; {built}"))
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        findings.append(Finding("device", "cuda", "absent", f"none; PyTorch is built {built}"))
     mps = torch.backends.mps.is_available()
     findings.append(Finding("device", "mps", "ok" if mps else "absent", "Apple GPU" if mps else "none"))
     return findings
