@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ class FrozenOptions:
     check_every
         Development UA is taken after each so many steps.
     patience
-        Stop once no member has had a better development UA for so many checks.
+        A member stops once its development UA has not been better for so many checks.
     label_smoothing
         Share of the target spread evenly over the classes, in [0, 1).
     class_weights
@@ -43,7 +44,7 @@ class FrozenOptions:
     """
 
     layers: LayersMode = "concat"
-    components: int | None = 256
+    components: int | None = 512
     head: HeadKind = "mlp"
     hidden: int = 128
     dropout: float = 0.5
@@ -67,5 +68,5 @@ class FrozenOptions:
                 raise RecipeError(f"training: {name} = {getattr(self, name)} must lie in [0, 1)")
         if self.components is not None and self.components < 1:
             raise RecipeError(f"training: components = {self.components} must be at least 1, or null")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
             raise RecipeError("training: learning_rate must be above 0 and weight_decay at least 0")
