@@ -117,7 +117,7 @@ def test_a_name_a_folder_and_a_configuration_give_the_same_upstream(name: str, t
         ({"num_mel": 40.5}, "num_mel"),
         ({"num_mel": True}, "num_mel"),
         ({"deltas": 3}, "deltas must be 0, 1 or 2, got 3"),
-        ({"cmvn": "speaker"}, "cmvn must be one of none, utterance, got 'speaker'"),
+        ({"cmvn": "speaker"}, "cmvn must be one of none, level, utterance, got 'speaker'"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -136,3 +136,16 @@ def test_a_name_that_goes_wrong_says_how_it_goes(name: str) -> None:
 def test_an_unknown_option_names_its_neighbour() -> None:
     with pytest.raises(upstreams.UpstreamError, match="unknown option 'num_mels'; did you mean 'num_mel'"):
         upstreams.load_from_config({"kind": "fbank", "num_mels": 40})
+
+
+def test_level_normalised_banks_do_not_depend_on_the_gain() -> None:
+    upstream, wave = upstreams.load("fbank+deltas+level"), noise(16_000)
+    loud, quiet = upstream.extract([wave])[0], upstream.extract([wave * 0.05])[0]
+    np.testing.assert_allclose(quiet, loud, atol=2e-3)
+    plain = upstreams.load("fbank")
+    assert np.abs(plain.extract([wave])[0] - plain.extract([wave * 0.05])[0]).min() > 1
+
+
+def test_level_normalised_banks_have_mean_energy_one() -> None:
+    frames = upstreams.load("fbank+level").extract([noise(16_000)])[0][0]
+    assert np.exp(frames.astype(np.float64)).mean() == pytest.approx(1, abs=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +20,11 @@ from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.files import write_whole
 
-Cmvn = Literal["none", "utterance"]
+Cmvn = Literal["none", "level", "utterance"]
+_SUFFIXES: dict[str, str] = {"none": "", "level": "+level", "utterance": "+cmvn"}
 MODEL_TYPE = "subtone-fbank"
+_EXTRAS = {"delta", "deltas", "level", "cmvn"}
+_EITHER = ({"delta", "deltas"}, {"level", "cmvn"})
 _NAME = re.compile(r"fbank(:(?P<num_mel>\d+))?(?P<extras>(\+[a-z]+)*)")
 
 
@@ -35,8 +39,10 @@ class FilterBankOptions:
     deltas
         Highest time derivative appended to a frame, 0 to 2.
     cmvn
-        ``"utterance"`` scales each band to mean 0 and variance 1 over the clip; ``"none"`` keeps the level,
-        which carries emotion, and is the default.
+        ``"none"`` keeps the level, which carries emotion where all recordings are made alike, and is the
+        default. ``"level"`` subtracts one number a clip, the logarithm of its mean energy over frames and bands, so
+        that the gain of the recording does not matter. ``"utterance"`` scales each band to mean 0 and variance 1
+        over the clip.
     """
 
     num_mel: int = 80
@@ -60,13 +66,14 @@ class FilterBankOptions:
     def name(self) -> str:
         """The name that `parse_name` reads back, e.g. ``"fbank:40+deltas"``."""
         deltas = ("", "+delta", "+deltas")[self.deltas]
-        return f"fbank:{self.num_mel}{deltas}{'+cmvn' if self.cmvn == 'utterance' else ''}"
+        return f"fbank:{self.num_mel}{deltas}{_SUFFIXES[self.cmvn]}"
 
 
 def parse_name(name: str) -> FilterBankOptions | None:
     """Read ``"fbank"``, ``"fbank:40"``, ``"fbank:40+delta+cmvn"``; None for any other name.
 
-    ``+delta`` appends the first derivative, ``+deltas`` the first and second, ``+cmvn`` normalises each clip.
+    ``+delta`` appends the first derivative, ``+deltas`` the first and second, ``+level`` takes the
+    level of each clip away, ``+cmvn`` normalises each of its bands.
 
     Raises
     ------
@@ -84,15 +91,15 @@ def parse_name(name: str) -> FilterBankOptions | None:
         return None
     match = _NAME.fullmatch(name)
     extras = set(match["extras"].split("+")[1:]) if match else {"?"}
-    if match is None or extras - {"delta", "deltas", "cmvn"} or {"delta", "deltas"} <= extras:
+    if match is None or extras - _EXTRAS or any(pair <= extras for pair in _EITHER):
         raise UpstreamError(
-            f"upstream {name!r}: filter banks are named fbank[:BANDS][+delta|+deltas][+cmvn], "
+            f"upstream {name!r}: filter banks are named fbank[:BANDS][+delta|+deltas][+level|+cmvn], "
             "e.g. fbank:40+deltas"
         )
     return FilterBankOptions(
         num_mel=int(match["num_mel"] or 80),
         deltas=2 if "deltas" in extras else int("delta" in extras),
-        cmvn="utterance" if "cmvn" in extras else "none",
+        cmvn="utterance" if "cmvn" in extras else "level" if "level" in extras else "none",
     )
 
 
@@ -131,6 +138,9 @@ class FilterBank(Upstream):
 
     def _features(self, clip: Tensor) -> Tensor:
         features = kaldi.filter_bank(clip, self.options.num_mel)  # (frames, num_mel)
+        if self.options.cmvn == "level":
+            # The mean of energies, not of their logarithms: loud frames make it, so pauses hardly move it.
+            features = features - (features.flatten().logsumexp(0) - math.log(features.numel()))
         features = kaldi.add_deltas(features, self.options.deltas)  # (frames, dim)
         if self.options.cmvn == "utterance":
             variance, mean = torch.var_mean(features, dim=0, correction=0)
