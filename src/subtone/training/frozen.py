@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from subtone.classifier import PooledClassifier, Reduction
+from subtone.errors import RecipeError
 from subtone.protocols import Fold
 from subtone.training.options import FrozenOptions
 from subtone.training.reduction import fit_reduction
@@ -89,6 +90,11 @@ def train_frozen(
     -------
     FrozenRun
         The same numbers for the same arguments on the same machine.
+
+    Raises
+    ------
+    RecipeError
+        If training diverges.
     """
     x, y = torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(targets)
     shape = (len(seeds), len(y), classes)
@@ -97,15 +103,23 @@ def train_frozen(
     dev_ua = np.full((len(folds), len(seeds)), np.nan)
     reductions: list[Reduction] = []
     classifiers: list[tuple[PooledClassifier, ...]] = []
+    # One number of components for all folds, since their parameters are stacked.
+    components = options.components and min(options.components, *(len(f.train) for f in folds))
     for group in _groups(len(folds), x, options):
         chosen = [folds[f] for f in group]
-        run = _Members(x, y, chosen, seeds, classes, options)
+        run = _Members(x, y, chosen, seeds, classes, options, components)
         fitted = run.fit([f.train for f in chosen], [f.dev for f in chosen])
         run.scatter(fitted.state, [f.dev for f in chosen], dev_logits)
         steps[group], dev_ua[group] = fitted.steps, fitted.dev_ua
         if options.refit and any(len(f.dev) for f in chosen):
             fitted = run.fit([_both(f) for f in chosen], None, fitted.steps)
         run.scatter(fitted.state, [f.test for f in chosen], logits)
+        for fold in chosen:
+            if not np.isfinite(logits[:, fold.test]).all():
+                raise RecipeError(
+                    f"training of fold {fold.name!r} diverged, its scores are not finite; "
+                    f"lower training.learning_rate (it is {options.learning_rate:g})"
+                )
         reductions += run.reductions
         classifiers += run.unstack(fitted.state)
     return FrozenRun(logits, dev_logits, steps, dev_ua, tuple(reductions), tuple(classifiers))
@@ -137,7 +151,8 @@ def train_final(
     x, y = torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(targets)
     nobody = np.empty(0, np.int64)
     everybody = Fold("all", np.arange(len(y)), nobody, nobody)
-    run = _Members(x, y, [everybody], seeds, classes, options)
+    components = options.components and min(options.components, len(y))
+    run = _Members(x, y, [everybody], seeds, classes, options, components)
     fitted = run.fit([everybody.train], None, np.full((1, len(seeds)), steps))
     return run.reductions[0], run.unstack(fitted.state)[0]
 
@@ -160,10 +175,9 @@ class _Members:
         seeds: Sequence[int],
         classes: int,
         options: FrozenOptions,
+        components: int | None,
     ) -> None:
         self.y, self.folds, self.seeds, self.classes, self.options = y, folds, seeds, classes, options
-        # One number of components for all folds, since their parameters are stacked.
-        components = options.components and min(options.components, *(len(f.train) for f in folds))
         self.reductions = [fit_reduction(x[f.train], options.layers, components) for f in folds]
         self.z = torch.stack([reduction(x) for reduction in self.reductions])  # (folds, clips, layers, dim)
         self.fold_of = torch.arange(len(folds)).repeat_interleave(len(seeds))  # (members,)
@@ -194,6 +208,7 @@ class _Members:
         best = {k: v.detach().clone() for k, v in state.items()}
         best_ua, best_loss = torch.full((members,), -torch.inf), torch.full((members,), torch.inf)
         best_step = torch.full((members,), last)
+        stopped = torch.zeros(members, dtype=torch.bool)
         optimiser = torch.optim.AdamW(state.values(), o.learning_rate, weight_decay=o.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps)
         weights = self._class_weights(train)  # (members, classes)
@@ -216,12 +231,16 @@ class _Members:
                     ua, ce = self._dev(state, dev, weights)
                     # A fold without development rows has UA -1 throughout and so keeps its last step.
                     keep = (ua > best_ua) | ((ua == best_ua) & (ce < best_loss)) | (ua < 0)
+                    # Each member by itself: the others have heard its test speakers and may not tell it when.
+                    keep &= ~stopped
                     best_ua, best_loss = torch.where(keep, ua, best_ua), torch.where(keep, ce, best_loss)
                     best_step = torch.where(keep, step, best_step)
                 for name, value in state.items():
                     best[name][keep] = value.detach()[keep]
-                if given is None and bool((step - best_step >= o.patience * o.check_every).all()):
-                    break
+                if given is None:
+                    stopped |= step - best_step >= o.patience * o.check_every
+                    if bool(stopped.all()):
+                        break
         shape = (len(self.folds), len(self.seeds))
         ua_found = torch.where(best_ua < 0, torch.nan, best_ua).double()
         chosen = best_step if given is None else given
@@ -246,7 +265,7 @@ class _Members:
 
     def _batches(self, train: Sequence[Rows]) -> Iterator[Tensor]:
         """Yield ``(members, batch)`` row positions for ever: each member goes through its rows in random order."""
-        size = min(self.options.batch_size, max(len(r) for r in train))
+        size = self.options.batch_size  # whatever the folds hold: none may change the batches of another
         rows = [train[fold] for fold in self.fold_of.tolist()]
         orders = [np.random.default_rng(seed) for _ in self.folds for seed in self.seeds]
         queues = [np.empty(0, np.int64) for _ in rows]

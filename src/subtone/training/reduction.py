@@ -60,6 +60,6 @@ def principal_directions(rows: Tensor, components: int) -> Tensor:
     values, vectors = torch.linalg.eigh(gram / n)
     values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
     if dim > n:
-        vectors = rows.T @ vectors / (n * values.clamp_min(1e-7 * values[0])).sqrt()
+        vectors = rows.T @ vectors / (n * values.clamp_min(1e-7 * values[0]).clamp_min(1e-12)).sqrt()
     directions: Tensor = vectors / values.mean().clamp_min(1e-12).sqrt()
     return directions
