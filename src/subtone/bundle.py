@@ -220,6 +220,7 @@ def save(
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         _write(model, building, with_upstream)
+        _as_others_are(building)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(building, folder)
@@ -259,6 +260,14 @@ def _write(model: EmotionModel, folder: Path, with_upstream: bool) -> None:
     )
     (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model.card, encoding="utf-8")
+
+
+def _as_others_are(folder: Path) -> None:
+    """Give a temporary folder and its files the rights that new ones usually get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _upstream_folder(folder: Path) -> Path | None:

@@ -98,8 +98,6 @@ def train(
     if chosen not in plan.systems:
         raise UsageError(f"--system {chosen}: recipe {plan.name!r} has none; {nearest(chosen, plan.systems)}")
     pooled, section = plan.systems[chosen], section_for(plan, corpora)
-    if pooled.form != "frame":
-        raise UsageError(f"--system {chosen}: pools by {pooled.form}, and a model by frame; name another")
     table = read_corpora(plan, corpora)
     loaded = upstreams.load(upstream or plan.upstream, device=device)
     with progress("Extracting") as report_done:
@@ -110,6 +108,7 @@ def train(
             labels=section.classes,
             merges=section.merges,
             pooling=pooled.pooling,
+            form=pooled.form,
             std=pooled.std,
             options=plan.training.options,
             seeds=plan.seeds,

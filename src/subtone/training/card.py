@@ -15,8 +15,8 @@ on the corpora above, that listeners of such corpora would choose the label.
 
 - It hears how speech sounds, not what a person feels. Do not use it to judge people: at work, in school, in hiring, in
   insurance, by the police or at a border.
-- Acted speech in quiet rooms taught it. Expect less on spontaneous speech, noise, telephones, and on languages, ages and
-  voices that the corpora lack.
+- Acted speech in quiet rooms taught it. Expect less on spontaneous speech, noise, telephones, and on languages,
+  ages and voices that the corpora lack.
 - It knows only its own labels and will choose one of them; recordings without speech are reported, not guessed.
 """
 
@@ -35,7 +35,7 @@ def write_card(
     more : str
         Further Markdown sections, e.g. licences of the corpora; placed before the limits.
     """
-    recalls = "\n".join(f"| {k} | {100 * v:.1f} |" for k, v in zip(evaluation.labels, evaluation.per_class_recall))
+    recalls = "\n".join(f"| {k} | {100 * v:.1f} |" for k, v in evaluation.per_class_recall.items())
     (ua_low, ua_high), (wa_low, wa_high) = evaluation.ua_ci, evaluation.wa_ci
     return f"""# {title}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from subtone.model import EmotionModel
 from subtone.pooling import statistics_of
 from subtone.protocols import Protocol, speaker_ids
 from subtone.speech import Detector, get_detector
+from subtone.training.card import write_card
 from subtone.training.frozen import train_final, train_frozen
 from subtone.training.options import FrozenOptions
 from subtone.upstreams import Upstream
@@ -57,6 +59,7 @@ def train_model(
     labels: Sequence[str] | None = None,
     merges: Mapping[str, str] | None = None,
     pooling: str = "gap+sap",
+    form: Literal["frame", "segment"] = "frame",
     std: bool = True,
     options: FrozenOptions | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
@@ -82,7 +85,7 @@ def train_model(
         Emotions to learn; all that the table has by default. Other clips are left out.
     merges : mapping, optional
         Emotion → the one it counts as.
-    pooling, std
+    pooling, form, std
         See :func:`subtone.pooling.statistics_of`.
     options : FrozenOptions, optional
         Training of the classifiers.
@@ -106,7 +109,7 @@ def train_model(
     """
     detector = detector or get_detector()
     options = options or FrozenOptions()
-    statistics = statistics_of(pooling, std=std)
+    statistics = statistics_of(pooling, form, std)
     keep = table["emotion"].notna()
     if labels is not None:
         keep &= table["emotion"].isin([*labels, *(merges or {})]).fillna(False)
@@ -151,4 +154,10 @@ def train_model(
         trained_on=tuple(split.protocol.corpus.split("+")),
     )
     error = expected_calibration_error(vote, targets)
-    return TrainedModel(model, split.protocol, evaluation, error, found.failed)
+    card = write_card(
+        f"Emotion model on {upstream.name}, {pooling}",
+        protocol=split.protocol,
+        evaluation=evaluation,
+        calibration_error=error,
+    )
+    return TrainedModel(replace(model, card=card), split.protocol, evaluation, error, found.failed)

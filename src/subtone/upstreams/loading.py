@@ -126,7 +126,7 @@ def load_from_config(
     >>> load_from_config({"kind": "fbank", "num_mel": 40}).dim
     40
     """
-    settings = dict(config)
+    settings, device = dict(config), _device(device)
     kind, expected = settings.pop("kind", None), settings.pop("fingerprint", None)
     if kind == "fbank":
         upstream: Upstream = FilterBank(_options(settings), device)
