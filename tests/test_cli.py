@@ -55,7 +55,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import subtone.cli.app\nfrom subtone.cli.outcome import run\nassert run(['{}', '--help']) == 0"
+    code = "import subtone.cli.app\nfrom subtone.cli.entry import run\nassert run(['{}', '--help']) == 0"
     assert imported_by(code.format("--debug")) == set()
     assert imported_by(code.format("predict")) == set()
 
