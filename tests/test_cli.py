@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from subtone.cli import outcome
+from subtone.cli import entry, outcome
 from subtone.cli.app import command
 from subtone.errors import CorpusError
 from tests.cli_cases import EXAMPLES, ROOT, Ended, subtone_in_a_process, write_corpus
@@ -27,7 +27,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
-        code = outcome.run([str(argument) for argument in arguments])
+        code = entry.run([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         return Ended(code, out, err)
 

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 import subtone
-from subtone.cli import outcome
+from subtone.cli import entry
 from tests.cli_cases import EXAMPLES, SMALL, Ended, train_small, write_corpus
 
 
@@ -36,7 +36,7 @@ def model(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(capsys: pytest.CaptureFixture[str]) -> Any:
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
-        code = outcome.run([str(argument) for argument in arguments])
+        code = entry.run([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         return Ended(code, out, err)
 

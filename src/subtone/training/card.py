@@ -47,7 +47,7 @@ Emotions: {", ".join(evaluation.labels)}.
 
 - UA (mean recall) **{100 * evaluation.ua:.1f} %**, 95 % interval {100 * ua_low:.1f} to {100 * ua_high:.1f}
 - WA (accuracy) **{100 * evaluation.wa:.1f} %**, 95 % interval {100 * wa_low:.1f} to {100 * wa_high:.1f}
-- expected calibration error {100 * calibration_error:.1f} points, temperature fitted on development speakers
+- expected calibration error {100 * calibration_error:.1f} points at a temperature fitted on development speakers
 
 | emotion | recall % |
 |---|---|
