@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -58,9 +58,9 @@ class _Config(BaseModel):
     sample_rate_hz: Literal[16000]
     upstream: dict[str, Any]
     detector: dict[str, Any]
-    statistics: list[str]
+    statistics: list[str] = Field(min_length=1, max_length=1000)
     classifier: _Classifier
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
     trained_on: list[str] = []
 
 
@@ -144,7 +144,7 @@ def load(name_or_folder: str | Path = "default", *, device: str = "cpu") -> Emot
             f"model {str(name_or_folder)!r} is neither a folder nor a model that ships with Subtone; "
             + nearest(str(name_or_folder), own)
         )
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLES:
             raise BundleError(
                 f"{path}: a bundle holds no {path.suffix} file, which may run code when opened; delete it if you "
@@ -152,33 +152,31 @@ def load(name_or_folder: str | Path = "default", *, device: str = "cpu") -> Emot
             )
     config = _read_config(folder)
     tensors = _read_weights(folder)
-    upstream = load_from_config(config.upstream, folder=_upstream_folder(folder), device=device)
-    shape = config.classifier
     try:
-        reduction = Reduction(
-            tensors["reduction.mean"],
-            tensors["reduction.scale"],
-            tensors.get("reduction.basis"),
-            shape.layers,
+        reduction, classifiers = _rebuilt(config, tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise BundleError(
+            f"{folder / WEIGHTS}: does not fit {CONFIG}: {why}; get the bundle from its author again"
+        ) from error
+    try:
+        detector = load_detector(config.detector)
+    except TypeError as error:  # values of types that no detector expects
+        raise BundleError(f"{folder / CONFIG}: detector: {error}") from error
+    upstream = load_from_config(config.upstream, folder=_upstream_folder(folder), device=device)
+    pooled = (upstream.num_layers, upstream.dim * len(config.statistics))
+    if tuple(reduction.mean.shape) != pooled:
+        raise BundleError(
+            f"{folder}: the classifier takes (layers, features) = {tuple(reduction.mean.shape)}, the upstream gives "
+            f"{pooled}; get the bundle from its author again"
         )
-        classifiers = []
-        for i in range(shape.count):
-            classifier = PooledClassifier(
-                shape.num_layers, shape.dim, len(config.labels), head=shape.head, hidden=shape.hidden
-            )
-            prefix = f"classifiers.{i}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            classifier.load_state_dict(state)
-            classifiers.append(classifier.eval())
-    except (KeyError, RuntimeError) as error:
-        raise BundleError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from error
     card = folder / CARD
     return EmotionModel(
         upstream=upstream,
-        detector=load_detector(config.detector),
+        detector=detector,
         statistics=tuple(config.statistics),
         reduction=reduction,
-        classifiers=tuple(classifiers),
+        classifiers=classifiers,
         labels=tuple(config.labels),
         temperature=config.temperature,
         trained_on=tuple(config.trained_on),
@@ -216,18 +214,23 @@ def save(
     folder = Path(folder)
     if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
         raise BundleError(f"{folder}: exists already; name another folder, or pass --overwrite for a bundle")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    building, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("partial", "old"))
     try:
+        building.mkdir(parents=True)
         _write(model, building, with_upstream)
         _as_others_are(building)
         if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(building, folder)
-    except OSError as error:
-        raise BundleError(f"{folder}: could not be written: {error}") from error
+            folder.rename(old)
+        building.rename(folder)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors says of a full disk
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise BundleError(
+            f"{folder}: could not be written: {error}; make room, or name another folder"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -270,6 +273,43 @@ def _as_others_are(folder: Path) -> None:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
+def _rebuilt(config: _Config, tensors: dict[str, Tensor]) -> tuple[Reduction, tuple[PooledClassifier, ...]]:
+    """Build what the weights belong to.
+
+    Nothing is allocated by what the config says: a stranger's sizes could ask for all memory. The modules are
+    built without memory and take over the tensors of the file.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+            raise ValueError(f"{name} must hold finite float32 numbers")
+    shape, left = config.classifier, dict(tensors)
+    mean, scale = left.pop("reduction.mean"), left.pop("reduction.scale")
+    reduction = Reduction(mean, scale, left.pop("reduction.basis", None), shape.layers)
+    if mean.dim() != 2 or scale.shape != mean.shape or not (scale > 0).all():
+        raise ValueError("reduction.mean and reduction.scale must be (layers, features), scale above 0")
+    width = mean.shape[1] if shape.layers == "mix" else mean.numel()
+    if reduction.basis is not None and (reduction.basis.dim() != 2 or len(reduction.basis) != width):
+        raise ValueError(f"reduction.basis must be ({width}, components)")
+    if (reduction.num_layers, reduction.dim) != (shape.num_layers, shape.dim):
+        raise ValueError(
+            f"the reduction gives (layers, features) = {(reduction.num_layers, reduction.dim)}, "
+            f"the classifier takes {(shape.num_layers, shape.dim)}"
+        )
+    classifiers = []
+    for i in range(shape.count):
+        prefix = f"classifiers.{i}."
+        state = {k.removeprefix(prefix): left.pop(k) for k in list(left) if k.startswith(prefix)}
+        with torch.device("meta"):
+            classifier = PooledClassifier(
+                shape.num_layers, shape.dim, len(config.labels), head=shape.head, hidden=shape.hidden
+            )
+        classifier.load_state_dict(state, assign=True)
+        classifiers.append(classifier.eval())
+    if left:
+        raise ValueError(f"nobody knows {', '.join(sorted(left))}")
+    return reduction, tuple(classifiers)
+
+
 def _upstream_folder(folder: Path) -> Path | None:
     inside = folder / UPSTREAM
     return inside if inside.is_dir() else None
@@ -285,8 +325,8 @@ def _read_config(folder: Path) -> _Config:
         raise BundleError(
             f"{folder}: holds no {CONFIG}, so it is no bundle; name a folder that Subtone saved"
         ) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: cannot be read: {error}; get the bundle from its author again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise BundleError(
@@ -299,6 +339,8 @@ def _read_config(folder: Path) -> _Config:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise BundleError(f"{path}: {where}: {first['msg']}; get the bundle from its author again") from error
+    if len(set(config.labels)) < len(config.labels):
+        raise BundleError(f"{path}: labels: one stands there twice; get the bundle from its author again")
     for name in config.statistics:
         if name not in STATISTICS:
             raise BundleError(f"{path}: statistics: {name!r} is not known; {nearest(name, STATISTICS)}")

@@ -1,6 +1,6 @@
 """An emotion model: upstream, detector, pooling, reduction and classifiers under one roof, from waves to scores.
 
-Reading and writing it is told in :mod:`subtone.bundle`; how recordings are cut and answered in
+How it is written and read is told in :mod:`subtone.bundle`; how recordings are cut and answered in
 :mod:`subtone.inference`.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ class EmotionModel:
             logits = torch.stack([c(z) for c in self.classifiers])  # (classifiers, clips, classes)
             probabilities = (logits.double() / self.temperature).softmax(-1).mean(0)
         return Scores(probabilities.numpy(), z.flatten(1).numpy())
+
+    def save(self, folder: str | Path, *, with_upstream: bool = True, overwrite: bool = False) -> Path:
+        """Write the model as a bundle; arguments as in :func:`subtone.bundle.save`."""
+        from subtone import bundle
+
+        return bundle.save(self, folder, with_upstream=with_upstream, overwrite=overwrite)
 
     def predict(self, sources: Any, **options: Any) -> Prediction:
         """Say the emotions of recordings; arguments as in :func:`subtone.inference.run`.
