@@ -350,8 +350,8 @@ def _read_config(folder: Path) -> _Config:
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-        return tensors
+        # Copied, because tensors lie in a file wherever it suits, and unaligned ones round another way.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except FileNotFoundError:
         raise BundleError(f"{folder}: holds no {WEIGHTS}; get the bundle from its author again") from None
     except (OSError, SafetensorError) as error:

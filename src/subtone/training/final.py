@@ -18,7 +18,7 @@ from subtone.extraction import Failure, clips_of, extract
 from subtone.extraction.engine import OnClip
 from subtone.model import EmotionModel
 from subtone.pooling import statistics_of
-from subtone.protocols import Protocol, speaker_ids
+from subtone.protocols import Protocol, Split, speaker_ids
 from subtone.speech import Detector, get_detector
 from subtone.training.card import write_card
 from subtone.training.frozen import train_final, train_frozen
@@ -116,6 +116,7 @@ def train_model(
     if not keep.any():
         raise ProtocolError("no clip has an emotion to learn; check the labels asked for")
     table = table[keep.to_numpy(bool)]
+    _divide(table, k, labels, merges)  # too few speakers are told before hours of extraction
     found = extract(
         clips_of(table),
         upstream,
@@ -124,11 +125,7 @@ def train_model(
         store=store,
         on_clip=on_clip,
     )
-    table = table.iloc[found.rows].assign(position=np.arange(len(found.rows)))
-    speakers = len(set(speaker_ids(table)))
-    split = protocols.build(
-        table, "group-k-fold", k=max(2, min(k, speakers)), classes=labels, merges=merges, leaks=("speaker",)
-    )
+    split = _divide(table.iloc[found.rows], k, labels, merges)
     classes = split.protocol.classes
     number = {label: i for i, label in enumerate(classes)}
     targets = np.array([number[str(e)] for e in split.table["emotion"]], np.int64)
@@ -161,3 +158,18 @@ def train_model(
         calibration_error=error,
     )
     return TrainedModel(replace(model, card=card), split.protocol, evaluation, error, found.failed)
+
+
+def _divide(
+    table: pd.DataFrame, k: int, labels: Sequence[str] | None, merges: Mapping[str, str] | None
+) -> Split:
+    """Divide the speakers into folds; a column ``position`` keeps the row of ``table`` that a clip was."""
+    speakers = len(set(speaker_ids(table)))
+    return protocols.build(
+        table.assign(position=np.arange(len(table))),
+        "group-k-fold",
+        k=max(2, min(k, speakers)),
+        classes=labels,
+        merges=merges,
+        leaks=("speaker",),
+    )

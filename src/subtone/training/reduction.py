@@ -62,4 +62,4 @@ def principal_directions(rows: Tensor, components: int) -> Tensor:
     if dim > n:
         vectors = rows.T @ vectors / (n * values.clamp_min(1e-7 * values[0]).clamp_min(1e-12)).sqrt()
     directions: Tensor = vectors / values.mean().clamp_min(1e-12).sqrt()
-    return directions
+    return directions.contiguous()  # as a file keeps them: another layout rounds another way
