@@ -25,7 +25,8 @@ def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSect
 
     Settings of ``corpus`` that differ from the defaults win, so that ``--set corpus.classes=[…]`` always holds.
     """
-    own = [recipe.corpora[name] for name in corpora if name in recipe.corpora]
+    known = {corpora_room.get(name).name: section for name, section in recipe.corpora.items()}
+    own = [known[name] for name in (corpora_room.get(given).name for given in corpora) if name in known]
     if len(own) != 1 or len(corpora) != 1:
         return recipe.corpus
     return own[0].model_copy(update=recipe.corpus.model_dump(exclude_defaults=True))

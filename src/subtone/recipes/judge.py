@@ -11,12 +11,9 @@ import pandas as pd
 
 from subtone.evaluation import Comparison, Evaluation, compare, evaluate, soft_vote
 from subtone.protocols import Split, speaker_ids
-from subtone.recipes.schema import Recipe
+from subtone.recipes.schema import VOTE, Recipe
 
 Scores = npt.NDArray[np.float64]
-
-#: Added to a system's name for the mean of its seeds' probabilities, taken as one system.
-VOTE = " (vote)"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     where, text = _read(name_or_path)
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{where}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise RecipeError(f"{where}: a recipe is a mapping of settings; see 'subtone recipe show sap'")
@@ -100,7 +100,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override!r}: write KEY=VALUE, e.g. training.steps=400")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(
             f"--set {override!r}: the value is no YAML: {' '.join(str(error).split())}"
         ) from error

@@ -112,7 +112,9 @@ def run(
     trained = time.perf_counter() - trained
     tell("scoring", 0, 1)
     # Clips of no test fold (possible with fixed lists) have no score.
-    tested = np.asarray(~np.isnan(next(iter(scores.values()))).any(axis=(0, 2)), bool)
+    tested = np.zeros(len(split.table), bool)
+    for fold in split.folds:
+        tested[fold.test] = True
     answers = Answers(split, tested, {name: s[:, tested] for name, s in scores.items()})
     systems, comparisons = judge(recipe, answers)
     seconds = time.perf_counter() - began

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subtone import corpora
 from subtone.classifier import LayersMode
 from subtone.heads import HeadKind
 from subtone.pooling import statistics_of
 from subtone.training.options import ClassWeights, FrozenOptions
+
+#: What both generators of random numbers take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Added to a system's name for the mean of its seeds' probabilities, taken as one system.
+VOTE = " (vote)"
 
 
 class _Section(BaseModel):
@@ -44,7 +50,7 @@ class ProtocolSection(_Section):
     k: int = Field(default=10, ge=2)
     dev: str = "speakers"
     dev_share: float = Field(default=0.2, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
     lists: str | None = None
     leaks: list[Literal["speaker", "audio", "sentence"]] = ["speaker", "audio"]
 
@@ -98,13 +104,18 @@ class TrainingSection(_Section):
         """The same as training takes it."""
         return FrozenOptions(**self.model_dump())
 
+    @model_validator(mode="after")
+    def _in_range(self) -> TrainingSection:
+        _ = self.options  # told now, not after the extraction
+        return self
+
 
 class EvaluationSection(_Section):
     """Intervals and paired tests; see :func:`subtone.evaluation.evaluate`."""
 
     resamples: int = Field(default=2000, ge=100)
     permutations: int = Field(default=10_000, ge=100)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Recipe(_Section):
@@ -139,7 +150,7 @@ class Recipe(_Section):
     systems: dict[str, SystemSection] = Field(min_length=1)
     compare: list[tuple[str, str]] = []
     training: TrainingSection = TrainingSection()
-    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
@@ -150,4 +161,11 @@ class Recipe(_Section):
                     raise ValueError(f"compare: no system {system!r}; there are: {', '.join(self.systems)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands there twice")
+        for system in self.systems:
+            if system.endswith(VOTE):
+                raise ValueError(
+                    f"systems: {system!r} ends in {VOTE!r}, which is added for the vote of the seeds"
+                )
+        for name in self.corpora:
+            corpora.get(name)
         return self
