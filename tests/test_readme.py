@@ -1,0 +1,43 @@
+"""The figures in the README are those of the committed studies."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = {"RAVDESS": "ravdess-loso", "EmoDB": "emodb-4", "nEMO": "nemo"}
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of each Markdown table row."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+
+
+def test_each_figure_of_the_readme_stands_in_the_studys_table() -> None:
+    page = (ROOT / "studies/sap/results/README.md").read_text(encoding="utf-8")
+    studied = rows(page)
+    header = next(row for row in studied if row[0].startswith("UA %") and "emodb-4" in row)
+    table = {row[0]: row for row in studied[studied.index(header) :] if len(row) == len(header)}
+    shown = [row for row in rows((ROOT / "README.md").read_text(encoding="utf-8")) if len(row) == 4]
+    head = next(row for row in shown if row[0].startswith("UA %"))
+    figures = [row for row in shown if re.search(r"\d \(", row[1])]
+    assert len(figures) == 4
+    for row in figures:
+        for cell, column in zip(row[1:], head[1:], strict=True):
+            study = COLUMNS[column.split(",")[0]]
+            assert cell == table[row[0]][header.index(study)], (row[0], study)
+
+
+def test_the_shipped_models_card_has_the_figures_of_its_study() -> None:
+    results = json.loads((ROOT / "studies/default-model/results.json").read_text(encoding="utf-8"))
+    card = (ROOT / "src/subtone/models/default/card.md").read_text(encoding="utf-8")
+    assert f"**{100 * results['speakers']['ua']:.1f} %**" in card
+    assert f"**{100 * results['corpora']['ua']:.1f} %**" in card
+    config = json.loads((ROOT / "src/subtone/models/default/config.json").read_text(encoding="utf-8"))
+    assert config["temperature"] == pytest.approx(results["temperature"]["corpora"])
