@@ -209,7 +209,9 @@ class _Members:
         best_ua, best_loss = torch.full((members,), -torch.inf), torch.full((members,), torch.inf)
         best_step = torch.full((members,), last)
         stopped = torch.zeros(members, dtype=torch.bool)
-        optimiser = torch.optim.AdamW(state.values(), o.learning_rate, weight_decay=o.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(
+            state.values(), o.learning_rate, weight_decay=o.weight_decay, fused=True
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps)
         weights = self._class_weights(train)  # (members, classes)
         batches = self._batches(train)
