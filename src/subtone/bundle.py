@@ -243,11 +243,14 @@ def _write(model: EmotionModel, folder: Path, with_upstream: bool) -> None:
     has_weights = model.upstream.module is not None
     if with_upstream and has_weights:
         model.upstream.save(folder / UPSTREAM)
+    described = {**model.upstream.config(), "fingerprint": model.upstream.fingerprint()}
+    if with_upstream and has_weights and Path(str(described.get("source", ""))).is_dir():
+        described["source"] = Path(str(described["source"])).name  # the path is its author's own business
     config = _Config(
         schema_version=SCHEMA,
         labels=list(model.labels),
         sample_rate_hz=16000,
-        upstream={**model.upstream.config(), "fingerprint": model.upstream.fingerprint()},
+        upstream=described,
         detector=model.detector.config(),
         statistics=list(model.statistics),
         classifier=_Classifier(

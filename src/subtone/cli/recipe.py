@@ -86,6 +86,9 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the upstream computes, e.g. cpu or cuda.")
+    ] = "cpu",
 ) -> None:
     """Run a recipe on one corpus or several, and write a result folder.
 
@@ -105,6 +108,7 @@ def run(
             overrides=settings or (),
             store=store.expanduser() if store is not None else None,
             overwrite=overwrite,
+            device=device,
             on_progress=lambda doing, done, total: report_done(done, total, doing),
         )
     record, systems, _ = read_metrics(folder)

@@ -30,6 +30,8 @@ from subtone.upstreams import Upstream
 
 #: Clips to a shard: what a killed run loses at most.
 SHARD_CLIPS = 256
+#: Failures that an error names when nothing worked.
+NAMED = 10
 #: Clips in work or waiting to be taken, to a worker.
 AHEAD = 4
 
@@ -214,8 +216,9 @@ def _gather(
     finally:
         flush()
     if not keys:
-        first = f"; the first: {found.failed[0].message}" if found.failed else ""
-        raise StoreError(f"none of {len(todo)} clips could be used{first}")
+        shown = "; ".join(failure.message for failure in found.failed[:NAMED])
+        more = f"; and {len(found.failed) - NAMED} more" if len(found.failed) > NAMED else ""
+        raise StoreError(f"none of {len(todo)} clips could be used: {shown}{more}")
     return found
 
 
@@ -234,8 +237,12 @@ def _one(
             return _Done(key, None)
         wave = load_audio(clip.file, start_s=clip.start_s, end_s=clip.end_s)
         return _Done(key, pool_wave(upstream, wave, detector.detect(wave), names))
+    except UsageError as error:  # of the clip's length; it does not know the file
+        return UsageError(f"{clip.file}: {error}")
     except SubtoneError as error:
         return error
+    except MemoryError:
+        return UsageError(f"{clip.file}: not enough memory for this clip; cut it into utterances")
 
 
 def _outcomes(

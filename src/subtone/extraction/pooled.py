@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from subtone.errors import UsageError
 from subtone.extraction.features import PooledFeatures
 from subtone.pooling import pool
 from subtone.speech import SpeechSegments
@@ -17,6 +18,8 @@ from subtone.upstreams import Upstream
 #: A longer clip is encoded in equal pieces of at most this length, because the cost of attention grows with the
 #: square of the length. Its frames are pooled together.
 PIECE_S = 30.0
+#: One vector for more than this says nothing about an emotion, and its frames would fill the memory.
+LONGEST_S = 600.0
 
 
 def pool_wave(
@@ -42,8 +45,18 @@ def pool_wave(
     -------
     PooledFeatures
         Of one clip.
+
+    Raises
+    ------
+    UsageError
+        If the clip is longer than :data:`LONGEST_S`.
     """
     rate = upstream.grid.sample_rate_hz
+    if len(wave) > LONGEST_S * rate:
+        raise UsageError(
+            f"{len(wave) / rate / 60:.0f} minutes are too long for one clip (at most {LONGEST_S / 60:.0f}); name its "
+            "utterances in a manifest with start and end, or let 'subtone predict' make a timeline of it"
+        )
     pieces = max(1, -(-len(wave) // int(PIECE_S * rate)))
     bounds = np.linspace(0, len(wave), pieces + 1).astype(int)
     frames, spoken = [], []
@@ -51,15 +64,18 @@ def pool_wave(
         (piece,) = upstream.extract([wave[start:end]])  # (layers, frames, dim)
         frames.append(piece)
         spoken.append(speech.clip(start, end).project(upstream.grid, piece.shape[1]))
-    joined = torch.from_numpy(np.concatenate(frames, axis=1))  # (layers, frames, dim)
-    layers, count, dim = joined.shape
-    flat = joined.transpose(0, 1).reshape(1, count, layers * dim)  # (1, frames, layers * dim)
     is_speech = torch.from_numpy(np.concatenate(spoken))[None]  # (1, frames)
-    pooled = pool(flat, torch.ones_like(is_speech), is_speech, names)
+    valid = torch.ones_like(is_speech)
+    pooled: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    # A layer at a time: the temporaries of a deviation are as large as the frames that it is taken of.
+    for layer in range(upstream.num_layers):
+        joined = np.concatenate([piece[layer] for piece in frames])  # (frames, dim)
+        for name, value in pool(torch.from_numpy(joined)[None], valid, is_speech, names).items():
+            pooled[name].append(value[0].numpy())
     return PooledFeatures(
-        {name: value.reshape(1, layers, dim).numpy() for name, value in pooled.items()},
+        {name: np.stack(layers)[None] for name, layers in pooled.items()},  # each (1, layers, dim)
         np.array([len(wave)]),
-        np.array([count]),
+        np.array([is_speech.shape[1]]),
         np.array([int(is_speech.sum())]),
         np.array([len(wave) < upstream.min_samples]),
     )

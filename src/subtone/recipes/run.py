@@ -35,6 +35,7 @@ def run(
     overrides: Sequence[str] = (),
     store: str | Path | None = None,
     overwrite: bool = False,
+    device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> Path:
     """Run a recipe and write its result folder.
@@ -55,6 +56,8 @@ def run(
         Keep extracted features there, and use those that are there already.
     overwrite : bool
         Replace an earlier result folder.
+    device : str
+        Where the upstream computes, e.g. ``"cuda"``.
     on_progress : callable, optional
         See :data:`OnProgress`.
 
@@ -82,7 +85,7 @@ def run(
     table = read_corpora(recipe, corpora)
     # Folds first: a leak or a wrong name is told before hours of extraction.
     divide(recipe, corpora, table)
-    encoder = upstreams.load(recipe.upstream)
+    encoder = upstreams.load(recipe.upstream, device=device)
     found = extract(
         clips_of(table),
         encoder,
@@ -125,7 +128,7 @@ def run(
         comparisons=comparisons,
         predictions=answers.table(),
         recipe=dump(recipe),
-        environment=describe_environment(seeds=recipe.seeds, device="cpu"),
+        environment=describe_environment(seeds=recipe.seeds, device=device),
         extra={
             "recipe": recipe.name,
             "upstream": {"name": recipe.upstream, "fingerprint": encoder.fingerprint()},
