@@ -103,5 +103,5 @@ def assess(
     predictions = pd.DataFrame(scores, index=rows.index, columns=list(model.labels))
     predictions.insert(0, "label", [model.labels[i] for i in scores.argmax(1)])
     predictions.insert(0, "truth", truth.to_numpy())
-    predictions.insert(2, "speaker", rows["speaker"].to_numpy())
+    predictions.insert(2, "speaker", rows.get("speaker", pd.Series(pd.NA, rows.index)).to_numpy())
     return Assessment(evaluation, predictions, found_features.failed, left_out)

@@ -27,7 +27,7 @@ from torch import Tensor
 from subtone.classifier import LayersMode, PooledClassifier, Reduction
 from subtone.errors import BundleError, nearest
 from subtone.heads import HeadKind
-from subtone.inference import Prediction
+from subtone.inference import Per, Prediction
 from subtone.model import EmotionModel
 from subtone.pooling import STATISTICS
 from subtone.speech import load_detector
@@ -93,7 +93,9 @@ def shipped() -> list[ShippedModel]:
     return found
 
 
-def predict(sources: Any, model: str | Path | EmotionModel = "default", **options: Any) -> Prediction:
+def predict(
+    sources: Any, model: str | Path | EmotionModel = "default", per: Per = "file", **options: Any
+) -> Prediction:
     """Say the emotions of recordings: load a model and let it predict.
 
     Parameters
@@ -102,8 +104,10 @@ def predict(sources: Any, model: str | Path | EmotionModel = "default", **option
         Paths, bytes, arrays, or a table; see :func:`subtone.inference.run`.
     model
         A shipped model, a bundle folder, or a model that is loaded already.
+    per
+        ``"file"``, ``"segment"`` or ``"window"``.
     options
-        ``per``, ``labels``, ``channel``, …; see :func:`subtone.inference.run`.
+        ``window_s``, ``hop_s``, ``labels``, ``channel``, …; see :func:`subtone.inference.run`.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def predict(sources: Any, model: str | Path | EmotionModel = "default", **option
         If the model cannot be loaded. Recordings that cannot be read are named in the result's ``failed``.
     """
     chosen = model if isinstance(model, EmotionModel) else load(model)
-    return chosen.predict(sources, **options)
+    return chosen.predict(sources, per=per, **options)
 
 
 def load(name_or_folder: str | Path = "default", *, device: str = "cpu") -> EmotionModel:

@@ -54,6 +54,21 @@ class UsageError(SubtoneError):
     """Arguments that cannot be honoured, e.g. a label that the model does not know."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out, in Python, NumPy or torch on any device.
+
+    torch says it by an error of its own on accelerators and by a plain ``RuntimeError`` on the CPU.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shape"))
+    (True, False)
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the closest known name, or lists all when none is close.
 

@@ -97,12 +97,13 @@ def _read(kind: Kind, upstream: str | None, folder: Path) -> Part | None:
 def _wide(answers: pd.DataFrame) -> pd.DataFrame:
     """The recipe's predictions, one row a clip and system, as the others keep theirs: one row a clip.
 
-    They are the votes; what single seeds said is not kept.
+    Only the votes: they are one answer a clip, as the others' are.
     """
+    answers = answers[answers["system"].str.endswith(VOTE)]
     clips = [Path(file).stem for file in answers.index.get_level_values("file")]
     answers = answers.reset_index(drop=True).assign(clip=clips)
     wide = answers.pivot(index=["clip", "speaker", "fold", "truth"], columns="system", values="label")
-    return wide.add_suffix(VOTE).reset_index()
+    return wide.reset_index()
 
 
 def _what_was_tested(part: Part) -> Any:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from subtone.audio import load_audio
-from subtone.errors import StoreError, SubtoneError, UsageError, nearest
+from subtone.errors import StoreError, SubtoneError, UsageError, is_out_of_memory, nearest
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.features import PooledFeatures
 from subtone.extraction.pooled import pool_wave
@@ -241,7 +241,9 @@ def _one(
         return UsageError(f"{clip.file}: {error}")
     except SubtoneError as error:
         return error
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return UsageError(f"{clip.file}: not enough memory for this clip; cut it into utterances")
 
 
@@ -254,7 +256,9 @@ def _outcomes(
 ) -> Iterator[tuple[int, _Done | SubtoneError]]:
     """Yield what became of each clip, in order; a few are in work ahead of the one who asks."""
     ahead: deque[tuple[int, Future[_Done | SubtoneError]]] = deque()
-    workers, threads = max(1, os.cpu_count() or 1), torch.get_num_threads()
+    # An accelerator takes one clip at a time: clips side by side would share its memory and its precision switches.
+    workers = _cores() if upstream.device.type == "cpu" else 1
+    threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers, "subtone-clip", torch.set_num_threads, (1,)) as pool:
         try:
             for i, clip in enumerate(clips):
@@ -269,3 +273,8 @@ def _outcomes(
             for _, future in ahead:
                 future.cancel()
             torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells; else all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from subtone.audio import Channel
 from subtone.audio.source import check_channel
-from subtone.errors import AudioError, SubtoneError, UsageError, nearest
+from subtone.errors import AudioError, SubtoneError, UsageError, is_out_of_memory, nearest
 from subtone.inference.prediction import RESERVED, Failure, FileResult, Prediction
 from subtone.inference.recording import Recording, survey
 from subtone.inference.score import OnAudio, Options, score_recording
@@ -159,7 +159,9 @@ def _outcomes(
         else:
             try:
                 outcome = score_recording(scorer, source, surveyed, options)
-            except (SubtoneError, OSError, MemoryError) as error:
+            except (SubtoneError, OSError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                    raise
                 outcome = _failure(source, error)
         if on_file is not None:
             on_file(done, len(sources), outcome)
@@ -170,7 +172,7 @@ def _failure(source: Source, error: BaseException) -> Failure:
     message = printable(str(error)) or type(error).__name__
     if isinstance(error, OSError):
         message = f"cannot be read ({error.strerror or error})"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         message = "does not fit into memory; predict it per window, or cut it"
     if source.name not in message:
         # What is in memory is known to the reader by another name, e.g. "<bytes>".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,22 +49,37 @@ class Answers:
         return name[self.tested]
 
     def table(self) -> pd.DataFrame:
-        """One row a clip and system: file stem, truth, speaker, fold, answer and mean probability an emotion."""
+        """One row a clip, system and seed, and one for the vote of the seeds, under the names of ``metrics.json``.
+
+        Files are told from the folder that holds them all: where a corpus lies on a machine is nobody's business.
+        """
         rows, classes = self.rows, self.split.protocol.classes
+        folds, speakers, truth = self.folds, rows["speaker"], rows["emotion"]
+        index = _without_root(rows.index)
         parts = []
         for system, scores in self.scores.items():
-            vote = soft_vote(scores)  # (clips, classes)
-            part = pd.DataFrame(vote, index=rows.index, columns=list(classes))
-            part.insert(0, "label", np.array(classes)[vote.argmax(1)])
-            for column, values in (
-                ("fold", self.folds),
-                ("speaker", rows["speaker"]),
-                ("truth", rows["emotion"]),
-            ):
-                part.insert(0, column, np.asarray(values, object))
-            part.insert(0, "system", system)
-            parts.append(part)
+            forms: list[tuple[str, int | None, Scores]] = [(system, i, s) for i, s in enumerate(scores)]
+            if len(scores) > 1:
+                forms.append((system + VOTE, None, soft_vote(scores)))
+            for name, seed, probabilities in forms:  # (clips, classes)
+                part = pd.DataFrame(probabilities, index=index, columns=list(classes))
+                part.insert(0, "truth", truth.to_numpy(object))
+                part.insert(0, "speaker", speakers.to_numpy(object))
+                part.insert(0, "fold", folds)
+                part.insert(0, "seed", seed)
+                part.insert(0, "system", name)
+                part.insert(5, "label", np.array(classes)[probabilities.argmax(1)])
+                parts.append(part.astype({"seed": "Int64"}))
         return pd.concat(parts)
+
+
+def _without_root(index: pd.Index) -> pd.MultiIndex:
+    files = [str(file) for file in index.get_level_values("file")]
+    root = os.path.commonpath([os.path.dirname(file) for file in files])
+    told = [os.path.relpath(file, root) if root else file for file in files]
+    return pd.MultiIndex.from_arrays(
+        [told, index.get_level_values("start"), index.get_level_values("end")], names=index.names
+    )
 
 
 def judge(recipe: Recipe, answers: Answers) -> tuple[dict[str, Evaluation], list[Comparison]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from subtone import protocols
@@ -21,7 +22,7 @@ from subtone.pooling import statistics_of
 from subtone.protocols import Protocol, Split, speaker_ids
 from subtone.speech import Detector, get_detector
 from subtone.training.card import write_card
-from subtone.training.frozen import train_final, train_frozen
+from subtone.training.frozen import FrozenRun, train_final, train_frozen
 from subtone.training.options import FrozenOptions
 from subtone.upstreams import Upstream
 
@@ -63,7 +64,12 @@ def train_model(
     std: bool = True,
     options: FrozenOptions | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    folds: str = "group-k-fold",
     k: int = 10,
+    dev: str = "speakers",
+    dev_share: float = 0.2,
+    fold_seed: int = 0,
+    leaks: Collection[str] = ("speaker", "audio"),
     store: str | Path | None = None,
     on_clip: OnClip | None = None,
 ) -> TrainedModel:
@@ -91,8 +97,9 @@ def train_model(
         Training of the classifiers.
     seeds : sequence of int
         One classifier a seed; the model averages their probabilities.
-    k : int
-        Folds, at most one a speaker.
+    folds, k, dev, dev_share, fold_seed, leaks
+        How the clips are divided to measure, see :func:`subtone.protocols.build`; ``k`` is at most the number of
+        speakers. Without development speakers all the steps of ``options`` are trained, and the temperature is 1.
     store : path, optional
         Keep the features, see :func:`subtone.extraction.extract`.
     on_clip : callable, optional
@@ -116,7 +123,22 @@ def train_model(
     if not keep.any():
         raise ProtocolError("no clip has an emotion to learn; check the labels asked for")
     table = table[keep.to_numpy(bool)]
-    _divide(table, k, labels, merges)  # too few speakers are told before hours of extraction
+
+    def divide(part: pd.DataFrame) -> Split:
+        """Divide; a column ``position`` keeps the row of ``part`` that a clip was."""
+        return protocols.build(
+            part.assign(position=np.arange(len(part))),
+            folds,
+            k=max(2, min(k, len(set(speaker_ids(part))))),
+            classes=labels,
+            merges=merges,
+            dev=dev,
+            dev_share=dev_share,
+            seed=fold_seed,
+            leaks=leaks,
+        )
+
+    divide(table)  # leaks and too few speakers are told before hours of extraction
     found = extract(
         clips_of(table),
         upstream,
@@ -125,17 +147,20 @@ def train_model(
         store=store,
         on_clip=on_clip,
     )
-    split = _divide(table.iloc[found.rows], k, labels, merges)
+    split = divide(table.iloc[found.rows])
     classes = split.protocol.classes
     number = {label: i for i, label in enumerate(classes)}
     targets = np.array([number[str(e)] for e in split.table["emotion"]], np.int64)
     x = found.features.select(split.table["position"].to_numpy(np.int64)).matrix(statistics)
     run = train_frozen(x, targets, split.folds, seeds, len(classes), options)
-    held = ~np.isnan(run.dev_logits).any(axis=(0, 2))
-    temperature = fit_temperature(
-        run.dev_logits[:, held].reshape(-1, len(classes)), np.tile(targets[held], len(seeds))
-    )
-    vote = soft_vote(apply_temperature(run.logits, temperature))
+    # What is measured on a fold is calibrated without the speakers that it tests.
+    vote = np.empty(run.logits.shape[1:])
+    for fold in split.folds:
+        others = np.ones(len(targets), bool)
+        others[fold.test] = False
+        measured = _temperature(run, targets, others)
+        vote[fold.test] = soft_vote(apply_temperature(run.logits[:, fold.test], measured))
+    temperature = _temperature(run, targets, np.ones(len(targets), bool))
     evaluation = evaluate([classes[t] for t in targets], vote, classes, speaker_ids(split.table))
     reduction, classifiers = train_final(
         x, targets, seeds, len(classes), options, steps=int(np.median(run.steps))
@@ -148,7 +173,7 @@ def train_model(
         classifiers=classifiers,
         labels=classes,
         temperature=temperature,
-        trained_on=tuple(split.protocol.corpus.split("+")),
+        trained_on=tuple(sorted({str(name) for name in table["corpus"].dropna()})),
     )
     error = expected_calibration_error(vote, targets)
     card = write_card(
@@ -160,16 +185,10 @@ def train_model(
     return TrainedModel(replace(model, card=card), split.protocol, evaluation, error, found.failed)
 
 
-def _divide(
-    table: pd.DataFrame, k: int, labels: Sequence[str] | None, merges: Mapping[str, str] | None
-) -> Split:
-    """Divide the speakers into folds; a column ``position`` keeps the row of ``table`` that a clip was."""
-    speakers = len(set(speaker_ids(table)))
-    return protocols.build(
-        table.assign(position=np.arange(len(table))),
-        "group-k-fold",
-        k=max(2, min(k, speakers)),
-        classes=labels,
-        merges=merges,
-        leaks=("speaker",),
-    )
+def _temperature(run: FrozenRun, targets: npt.NDArray[np.int64], among: npt.NDArray[np.bool_]) -> float:
+    """Fit a temperature on the development scores of some clips; 1 if none of them has any."""
+    rows = among & ~np.isnan(run.dev_logits).any(axis=(0, 2))
+    if not rows.any():
+        return 1.0
+    logits = run.dev_logits[:, rows]  # (seeds, clips, classes)
+    return fit_temperature(logits.reshape(-1, logits.shape[-1]), np.tile(targets[rows], len(logits)))

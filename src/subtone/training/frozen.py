@@ -80,7 +80,8 @@ def train_frozen(
     folds : sequence of Fold
         Positions of the training, development and test clips.
     seeds : sequence of int
-        A seed sets the initial weights, the order of the rows and the dropout of its members.
+        A seed sets the initial weights and the order of the rows of its members. Dropout is drawn for all
+        members at once, by the first seed: a member trained in other company differs as another draw would.
     classes : int
         Number of classes.
     options : FrozenOptions
