@@ -340,3 +340,9 @@ def test_every_model_that_ships_can_be_told_of_and_loaded() -> None:
     for one in bundle.shipped():
         assert one.card.is_file()
         assert bundle.load(one.name).labels == one.labels
+
+
+def test_a_bundle_that_does_not_say_which_weights_it_needs_is_refused(folder: Path) -> None:
+    edit(folder, lambda config: config["upstream"].pop("fingerprint"))
+    with pytest.raises(BundleError, match="has no fingerprint"):
+        bundle.load(folder)

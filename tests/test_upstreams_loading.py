@@ -450,3 +450,12 @@ def test_a_family_can_be_registered(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert upstreams.load(folder).dim == 16
     with pytest.raises(UpstreamError, match="registered already"):
         upstreams.register("wav2vec2", "subtone.upstreams.cnn:CnnUpstream")
+
+
+def test_a_convolution_stack_that_cannot_be_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["conv_stride"] = [0] * len(config["conv_stride"])
+    path.write_text(json.dumps(config))
+    with pytest.raises(UpstreamError, match="conv_stride"):
+        upstreams.load(folder)

@@ -348,6 +348,11 @@ def _read_config(folder: Path) -> _Config:
         raise BundleError(f"{path}: {where}: {first['msg']}; get the bundle from its author again") from error
     if len(set(config.labels)) < len(config.labels):
         raise BundleError(f"{path}: labels: one stands there twice; get the bundle from its author again")
+    if "fingerprint" not in config.upstream:
+        raise BundleError(
+            f"{path}: upstream: has no fingerprint, so any upstream of that name would pass for it; get the bundle "
+            "from its author again"
+        )
     for name in config.statistics:
         if name not in STATISTICS:
             raise BundleError(f"{path}: statistics: {name!r} is not known; {nearest(name, STATISTICS)}")

@@ -11,6 +11,9 @@ from subtone.audio import SAMPLE_RATE_HZ
 from subtone.errors import SpeechError
 from subtone.speech.segments import SpeechSegments
 
+LONGEST_S = 3600.0
+"""No pause, segment or pad is longer; a larger number is a mistake, or an attack by overflow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
@@ -33,8 +36,8 @@ class Lengths:
     def __post_init__(self) -> None:
         for name in ("min_speech_s", "min_silence_s", "speech_pad_s"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise SpeechError(f"{name} must be 0 or more seconds, got {value!r}")
+            if not isinstance(value, (int, float)) or not 0 <= value <= LONGEST_S:
+                raise SpeechError(f"{name} must be 0 to {LONGEST_S:g} seconds, got {value!r}")
 
 
 def segments_from_scores(

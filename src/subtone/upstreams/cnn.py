@@ -18,6 +18,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from subtone.errors import UpstreamError
 from subtone.upstreams import valid
 from subtone.upstreams.base import Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
@@ -49,6 +50,11 @@ class CnnUpstream(HuggingFaceUpstream):
         super().__init__(checkpoint)
         config: Any = self._module.config
         kernels, strides = list(config.conv_kernel), list(config.conv_stride)
+        if not kernels or len(kernels) != len(strides) or min([*kernels, *strides]) < 1:
+            raise UpstreamError(
+                f"{self.name}: config.json: conv_kernel {kernels} and conv_stride {strides} must be equally many "
+                "numbers of at least 1; get the checkpoint from its author again"
+            )
         hop = math.prod(strides)
         window = 1
         for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
