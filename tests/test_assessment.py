@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from subtone import corpora, load_audio
 from subtone.assessment import assess
-from subtone.errors import CorpusError, StoreError
+from subtone.errors import CorpusError, StoreError, UsageError
 from subtone.extraction import clips_of
 from tests import synthetic
 from tests.small_models import model
@@ -82,6 +82,13 @@ def test_labels_that_the_model_does_not_know_are_counted_not_scored(table: pd.Da
     merged = assess(MODEL, odd, merges={"fear": "sadness"})
     assert merged.left_out == {"boredom": 1, "no label": 1}
     assert merged.predictions["truth"].tolist()[:2] == ["sadness", "sadness"]
+
+
+def test_a_merge_that_would_do_nothing_is_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(UsageError, match="the corpus has no emotion 'angr'; did you mean 'anger'"):
+        assess(MODEL, table, merges={"angr": "sadness"})
+    with pytest.raises(UsageError, match="the model has no label 'sadnes'; did you mean 'sadness'"):
+        assess(MODEL, table, merges={"anger": "sadnes"})
 
 
 def test_a_corpus_without_a_label_that_the_model_knows_is_refused(table: pd.DataFrame) -> None:

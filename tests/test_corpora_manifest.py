@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from subtone import corpora
 from subtone.corpora.labels import ALIASES, emotion_of
+from subtone.corpora.several import left_out, read_several
 from subtone.errors import CorpusError
 
 
@@ -312,3 +313,19 @@ def test_what_a_database_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "db.segments.csv").unlink()
     with pytest.raises(CorpusError, match=r"db\.segments\.csv or \.parquet: the table's file is not there"):
         corpora.read("audformat", tmp_path)
+
+
+def test_an_option_goes_to_those_of_several_corpora_that_take_it(folder: Path) -> None:
+    path = write(folder, "file,emotion\nwav/a.wav,sad\nwav/x.wav,sad\n")
+    tiny(folder / "emodb/03a01Fa.wav")
+    both = {"manifest": path, "emodb": folder / "emodb"}
+    table = read_several(both, skip_missing=True)
+    assert table["corpus"].tolist() == ["manifest", "emodb"]
+    assert left_out(table) == {
+        "skipped": [],
+        "missing": [{"file": "x.wav", "message": "list.csv, row 2"}],
+    }
+    with pytest.raises(CorpusError, match=r"pass --skip-missing \(skip_missing=True\)"):
+        read_several(both)
+    with pytest.raises(CorpusError, match="unknown option 'skip_missing'"):
+        read_several({"emodb": folder / "emodb"}, skip_missing=True)

@@ -196,6 +196,12 @@ def test_environment_names_no_user_and_no_host():
     assert not {"user", "host", "node"} & set(found) | ({getpass.getuser()} & set(found["machine"].values()))
 
 
+@pytest.mark.parametrize("script", ["/env/bin/subtone", "/env/lib/subtone/__main__.py"])
+def test_the_command_is_one_that_can_be_typed_again(monkeypatch, script):
+    monkeypatch.setattr("sys.argv", [script, "recipe", "run", "sap"])
+    assert describe_environment()["command"] == "subtone recipe run sap"
+
+
 @pytest.mark.parametrize("classes", [2, 4, 10])
 @pytest.mark.parametrize(
     "title", [None, "A system with a very long name, as sweeps like to make them, on wavlm-base-plus"]

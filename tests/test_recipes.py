@@ -9,6 +9,7 @@ import yaml
 
 from subtone import recipes
 from subtone.errors import RecipeError
+from subtone.recipes.data import section_for
 from subtone.training import FrozenOptions
 
 
@@ -152,3 +153,12 @@ def test_a_recipe_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text("#" * 1_000_001)
     with pytest.raises(RecipeError, match="is over 1000000 bytes"):
         recipes.load(tmp_path / "big.yaml")
+
+
+def test_reader_options_join_those_of_the_corpus_s_own_section() -> None:
+    own = "corpora.manifest={classes: [anger], options: {root: clips, skip_unknown: false}}"
+    section = section_for(
+        recipes.load("sap", [own, "corpus.options.skip_unknown=true"]), {"manifest": "m.csv"}
+    )
+    assert section.options == {"root": "clips", "skip_unknown": True}
+    assert section.classes == ["anger"]

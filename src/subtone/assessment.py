@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from subtone.errors import CorpusError
+from subtone.errors import CorpusError, UsageError, nearest
 from subtone.evaluation import Evaluation, evaluate
 from subtone.extraction import Extraction, Failure, clips_of, extract
 from subtone.extraction.engine import OnClip
@@ -74,7 +74,10 @@ def assess(
     ------
     CorpusError
         If no clip has an emotion that the model knows.
+    UsageError
+        If a merge is from an emotion that the corpus lacks, or to a label that the model lacks.
     """
+    _check_merges(merges or {}, table, model)
     emotion = table["emotion"].replace(dict(merges or {}))
     known = emotion.isin(model.labels).fillna(False).to_numpy(bool)
     left_out = {str(k): int(v) for k, v in emotion[~known].fillna("no label").value_counts().items()}
@@ -105,3 +108,15 @@ def assess(
     predictions.insert(0, "truth", truth.to_numpy())
     predictions.insert(2, "speaker", rows.get("speaker", pd.Series(pd.NA, rows.index)).to_numpy())
     return Assessment(evaluation, predictions, found_features.failed, left_out)
+
+
+def _check_merges(merges: Mapping[str, str], table: pd.DataFrame, model: EmotionModel) -> None:
+    """Refuse a merge that would do nothing, or only take clips away."""
+    had = [str(emotion) for emotion in table["emotion"].dropna().unique()]
+    for old, new in merges.items():
+        if old not in had:
+            raise UsageError(f"merge {old}={new}: the corpus has no emotion {old!r}; {nearest(old, had)}")
+        if new not in model.labels:
+            raise UsageError(
+                f"merge {old}={new}: the model has no label {new!r}; {nearest(new, model.labels)}"
+            )

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from subtone.cli.options import choice, examples, flowing
-from subtone.cli.outcome import SOME_FAILED, Stop, say
+from subtone.cli.options import SkipMissing, SkipUnknown, choice, examples, flowing, skipping
+from subtone.cli.outcome import SOME_FAILED, Stop, say, say_left_out
 from subtone.cli.output import csv_lines, json_line, table, write
 from subtone.cli.progress import progress
 
@@ -25,9 +25,6 @@ Place = Annotated[
     typer.Argument(
         metavar="PATH", help="Your copy: its folder (for [b]manifest[/b] the CSV or Parquet file)."
     ),
-]
-SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="Leave out files whose name the reader does not know.")
 ]
 
 
@@ -120,6 +117,7 @@ def export(
         Path, typer.Option(metavar="FILE", help="Where to: a .parquet or .csv file; replaced if there.")
     ],
     skip_unknown: SkipUnknown = False,
+    skip_missing: SkipMissing = False,
 ) -> None:
     """Write a corpus as one table: a row an utterance with file, start, end, emotion, speaker and all else.
 
@@ -128,11 +126,12 @@ def export(
     """
     from subtone.cli.files import check_table_name, write_table
     from subtone.corpora import get
+    from subtone.corpora.several import left_out
 
     check_table_name(out)
     corpus = get(name)
-    options: dict[str, Any] = {"skip_unknown": True} if skip_unknown else {}
-    frame = corpus.read(path.expanduser(), **options)
+    frame = corpus.read(path.expanduser(), **skipping(skip_unknown, skip_missing))
+    say_left_out(left_out(frame))
     write_table(frame, out)
     say(f"{len(frame)} utterances of {corpus.name} written to {out}")
 

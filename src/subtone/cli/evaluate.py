@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from subtone.cli.options import choice, examples, flowing, named_paths, pairs
-from subtone.cli.outcome import finish, say
+from subtone.cli.options import (
+    Corpora,
+    Device,
+    SkipMissing,
+    SkipUnknown,
+    Store,
+    choice,
+    examples,
+    flowing,
+    named_paths,
+    pairs,
+    skipping,
+)
+from subtone.cli.outcome import finish, say, say_left_out
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
 
@@ -21,15 +33,13 @@ EPILOG = examples(
     "subtone evaluate --model my-model --corpus iemocap=~/data/iemocap --merge excitement=happiness",
 )
 
+# What a table is called that does not say which corpus it is: two such need not be the same.
+NO_NAMES = ("manifest", "audformat")
+
 
 @flowing
 def evaluate(
-    corpus: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."
-        ),
-    ],
+    corpus: Corpora,
     model: Annotated[
         str,
         typer.Option(
@@ -44,15 +54,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Write every clip's truth, answer and scores: .parquet or .csv."),
     ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Keep extracted features here, and use those that are there already."
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where to compute, e.g. cpu or cuda.")
-    ] = "cpu",
+    skip_unknown: SkipUnknown = False,
+    skip_missing: SkipMissing = False,
+    store: Store = None,
+    device: Device = "cpu",
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
     """Let a model answer a corpus and compare with its labels: accuracy with 95 % intervals, recall, confusion.
@@ -66,21 +71,20 @@ def evaluate(
     merges = pairs(merge or (), "--merge", "excitement=happiness")
     if predictions is not None:
         check_table_name(predictions)
-    import pandas as pd
-
     from subtone.assessment import assess
     from subtone.bundle import load
-    from subtone.corpora import get
+    from subtone.corpora.several import left_out, read_several
 
     loaded = load(model, device=device)
-    known = {get(name).name: get(name).read(path) for name, path in corpora.items()}
-    for name in known:
-        if name in loaded.trained_on:
+    clips = read_several(corpora, **skipping(skip_unknown, skip_missing))
+    say_left_out(left_out(clips))
+    for name in clips["corpus"].dropna().unique():
+        if name in loaded.trained_on and name not in NO_NAMES:
             say(f"warning: the model was trained on {name}, so these figures say nothing of new speakers")
     with progress("Answering") as report_done:
         found = assess(
             loaded,
-            pd.concat(known.values()),
+            clips,
             merges=merges,
             store=store.expanduser() if store is not None else None,
             on_clip=lambda done, total, _seconds: report_done(done, total),

@@ -5,11 +5,38 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from subtone.errors import UsageError, nearest
+
+Corpora = Annotated[
+    list[str],
+    typer.Option(metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the recipe, e.g. training.steps=400; repeatable.",
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep extracted features here, and use those that are there already."),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where the upstream computes, e.g. cpu or cuda.")]
+SkipUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unknown", help="Leave out files or rows whose name or emotion the reader does not know."
+    ),
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out rows whose recording is not there.")
+]
 
 
 def choice(*names: str) -> dict[str, Any]:
@@ -30,6 +57,24 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}{hint}")
 
     return parse
+
+
+def skipping(unknown: bool, missing: bool) -> dict[str, bool]:
+    """Options of a corpus reader: only those that were given, since not every reader takes them.
+
+    >>> skipping(unknown=False, missing=True)
+    {'skip_missing': True}
+    """
+    return {name: True for name, given in (("skip_unknown", unknown), ("skip_missing", missing)) if given}
+
+
+def skip_settings(unknown: bool, missing: bool) -> list[str]:
+    """The same as settings of a recipe.
+
+    >>> skip_settings(unknown=True, missing=False)
+    ['corpus.options.skip_unknown=true']
+    """
+    return [f"corpus.options.{name}=true" for name in skipping(unknown, missing)]
 
 
 def named_paths(values: Iterable[str], option: str = "--corpus") -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 DONE = 0
@@ -31,6 +31,26 @@ def say(text: str) -> None:
         print(line, file=sys.stderr, flush=True)
     except OSError:
         reader_left(sys.stderr)
+
+
+def say_left_out(left_out: Mapping[str, Sequence[Mapping[str, str]]], *, most: int = 3) -> None:
+    """Tell in one line what the readers of corpora left out, if anything; the first few by name.
+
+    Parameters
+    ----------
+    left_out
+        As :func:`subtone.corpora.several.left_out` gives it.
+    most
+        How many of a kind are named.
+    """
+    told = []
+    for kind, what in (("skipped", "that the reader does not know"), ("missing", "that are not there")):
+        files = [entry["file"] for entry in left_out.get(kind, ())]
+        if files:
+            more = ", …" if len(files) > most else ""
+            told.append(f"{len(files)} {what} ({', '.join(files[:most])}{more})")
+    if told:
+        say(f"left out: {'; '.join(told)}")
 
 
 def finish(failed: Iterable[tuple[str, str]], done: int, *, what: str = "recordings") -> None:

@@ -7,11 +7,9 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from subtone.cli.outcome import Stop, reader_left
-
-Format = Literal["table", "json", "csv"]
 
 
 def write(text: str) -> None:

@@ -7,8 +7,20 @@ from typing import Annotated
 
 import typer
 
-from subtone.cli.options import choice, examples, flowing, named_paths
-from subtone.cli.outcome import finish, say
+from subtone.cli.options import (
+    Corpora,
+    Device,
+    Settings,
+    SkipMissing,
+    SkipUnknown,
+    Store,
+    choice,
+    examples,
+    flowing,
+    named_paths,
+    skip_settings,
+)
+from subtone.cli.outcome import finish, say, say_left_out
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
 
@@ -60,12 +72,7 @@ def show(name: Recipe) -> None:
 @flowing
 def run(
     name: Recipe,
-    corpus: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."
-        ),
-    ],
+    corpus: Corpora,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Result folder: new, or empty, or see --overwrite.")
     ],
@@ -75,20 +82,12 @@ def run(
             metavar="NAME_OR_FOLDER", help="Another upstream: a name, a hub model or a local folder."
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; repeatable."),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Keep extracted features here, and use those that are there already."
-        ),
-    ] = None,
+    settings: Settings = None,
+    skip_unknown: SkipUnknown = False,
+    skip_missing: SkipMissing = False,
+    store: Store = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the upstream computes, e.g. cpu or cuda.")
-    ] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Run a recipe on one corpus or several, and write a result folder.
 
@@ -105,13 +104,14 @@ def run(
             corpora,
             upstream=upstream,
             out=out.expanduser(),
-            overrides=settings or (),
+            overrides=[*(settings or ()), *skip_settings(skip_unknown, skip_missing)],
             store=store.expanduser() if store is not None else None,
             overwrite=overwrite,
             device=device,
             on_progress=lambda doing, done, total: report_done(done, total, doing),
         )
     record, systems, _ = read_metrics(folder)
+    say_left_out(record.get("left_out", {}))
     say(record["protocol"]["description"])
     for system, evaluation in systems.items():
         say(f"{system}: {evaluation.sentence()}")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from subtone.cli.options import examples, flowing, named_paths, names, pairs
-from subtone.cli.outcome import finish, say
+from subtone.cli.options import (
+    Corpora,
+    Device,
+    Settings,
+    SkipMissing,
+    SkipUnknown,
+    Store,
+    examples,
+    flowing,
+    named_paths,
+    names,
+    pairs,
+    skip_settings,
+)
+from subtone.cli.outcome import finish, say, say_left_out
 from subtone.cli.output import write
 from subtone.cli.progress import progress
 from subtone.errors import BundleError, UsageError, nearest
@@ -24,12 +38,7 @@ EPILOG = examples(
 
 @flowing
 def train(
-    corpus: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=PATH", help="A corpus and your copy of it; repeat the option for several."
-        ),
-    ],
+    corpus: Corpora,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the model; must be new, or see --overwrite.")
     ],
@@ -48,28 +57,22 @@ def train(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="Emotions to learn; all that the corpora have by default."),
+        typer.Option(
+            metavar="A,B,…",
+            help="Emotions to learn; by default those that the recipe names for the corpus (sap: four for iemocap), "
+            "else all that the corpora have.",
+        ),
     ] = None,
     merge: Annotated[
         list[str] | None,
         typer.Option(metavar="FROM=TO", help="Count an emotion of the corpora as another; repeatable."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting of the recipe, e.g. training.steps=400."
-        ),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Keep extracted features here, and use those that are there already."
-        ),
-    ] = None,
+    settings: Settings = None,
+    skip_unknown: SkipUnknown = False,
+    skip_missing: SkipMissing = False,
+    store: Store = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in DIR.")] = False,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the upstream computes, e.g. cpu or cuda.")
-    ] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Train a model on all speakers of one corpus or several, and save it.
 
@@ -79,12 +82,13 @@ def train(
     corpora = named_paths(corpus)
     overrides = list(settings or ())
     if labels is not None:
-        overrides.append(f"corpus.classes=[{', '.join(names(labels, '--labels'))}]")
+        overrides.append(f"corpus.classes={_quoted(names(labels, '--labels'))}")
     if merge:
-        merged = pairs(merge, "--merge", "excitement=happiness")
-        overrides.append(f"corpus.merges={{{', '.join(f'{old}: {new}' for old, new in merged.items())}}}")
+        overrides.append(f"corpus.merges={_quoted(pairs(merge, '--merge', 'excitement=happiness'))}")
+    overrides += skip_settings(skip_unknown, skip_missing)
     out = out.expanduser()
     from subtone import bundle, recipes, upstreams
+    from subtone.corpora.several import left_out
     from subtone.recipes.data import read_corpora, section_for
     from subtone.speech import get_detector
     from subtone.training import train_model
@@ -99,6 +103,7 @@ def train(
         raise UsageError(f"--system {chosen}: recipe {plan.name!r} has none; {nearest(chosen, plan.systems)}")
     pooled, section = plan.systems[chosen], section_for(plan, corpora)
     table = read_corpora(plan, corpora)
+    say_left_out(left_out(table))
     loaded = upstreams.load(upstream or plan.upstream, device=device)
     with progress("Extracting") as report_done:
         trained = train_model(
@@ -124,3 +129,8 @@ def train(
     write(f"{out}\n")
     failed = [(one.file, one.message) for one in trained.failed]
     finish(failed, trained.protocol.clips, what="clips")
+
+
+def _quoted(value: Any) -> str:
+    """A value of a setting with its texts in quotes; YAML reads a bare ``no`` or ``on`` as a truth value."""
+    return json.dumps(value, ensure_ascii=False)

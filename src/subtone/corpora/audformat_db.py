@@ -166,7 +166,7 @@ def read(
         file_, where = reading.missing[0]
         raise CorpusError(
             f"corpus {NAME!r}: {database.root}: {where}: {file_!r} is not there "
-            f"({len(reading.missing)} such rows); add the audio or pass skip_missing=True"
+            f"({len(reading.missing)} such rows); add the audio or pass --skip-missing (skip_missing=True)"
         )
     return reading
 

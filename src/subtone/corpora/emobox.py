@@ -171,7 +171,7 @@ def read(
         wav, key = reading.missing[0]
         raise CorpusError(
             f"corpus {NAME!r}: {source.path}: {len(reading.missing)} of {len(listing.entries)} clips "
-            f"have no file below {root}, first {key} ({wav}); give audio=… or pass skip_missing=True"
+            f"have no file below {root}, first {key} ({wav}); give audio=… or pass --skip-missing (skip_missing=True)"
         )
     return reading
 

@@ -135,7 +135,7 @@ def read(
         raise CorpusError(
             f"corpus {NAME!r}: {path}: row {number}: {named!r} "
             f"{'is a folder' if is_folder else f'is not there, looked for in {base}'}{more}; "
-            "correct the row, give root=…, or pass skip_missing=True"
+            "correct the row, give root=…, or pass --skip-missing (skip_missing=True)"
         )
     return reading
 

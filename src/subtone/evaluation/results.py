@@ -199,10 +199,12 @@ def describe_environment(
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    program = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+    script = Path(sys.argv[0] if sys.argv else "")
+    # `python -m subtone` runs subtone/__main__.py.
+    program = script.parent.name if script.name == "__main__.py" else script.name
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(program) if command is None else command,
+        "command": " ".join([program, *sys.argv[1:]]) if command is None else command,
         "seeds": [int(seed) for seed in seeds],
         "device": device,
         "python": platform.python_version(),

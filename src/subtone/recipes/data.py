@@ -12,6 +12,7 @@ import pandas as pd
 from subtone import corpora as corpora_room
 from subtone import protocols
 from subtone.corpora.emobox import read_folds
+from subtone.corpora.several import read_several
 from subtone.errors import RecipeError
 from subtone.protocols import Split
 from subtone.recipes.schema import CorpusSection, Recipe
@@ -23,13 +24,16 @@ POSITION = "position"
 def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSection:
     """Return the corpus section that holds for a run: the corpus's own if the recipe has one, else the general.
 
-    Settings of ``corpus`` that differ from the defaults win, so that ``--set corpus.classes=[…]`` always holds.
+    Settings of ``corpus`` that differ from the defaults win, so that ``--set corpus.classes=[…]`` always holds;
+    reader options are joined, so that ``--skip-missing`` takes none of the corpus's own away.
     """
     known = {corpora_room.get(name).name: section for name, section in recipe.corpora.items()}
     own = [known[name] for name in (corpora_room.get(given).name for given in corpora) if name in known]
     if len(own) != 1 or len(corpora) != 1:
         return recipe.corpus
-    return own[0].model_copy(update=recipe.corpus.model_dump(exclude_defaults=True))
+    wins = recipe.corpus.model_dump(exclude_defaults=True)
+    wins["options"] = {**own[0].options, **recipe.corpus.options}
+    return own[0].model_copy(update=wins)
 
 
 def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFrame:
@@ -43,7 +47,7 @@ def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFr
         If no clip is left.
     """
     section = section_for(recipe, corpora)
-    table = pd.concat([corpora_room.read(name, path, **section.options) for name, path in corpora.items()])
+    table = read_several(corpora, **section.options)
     wanted = table["emotion"].notna()
     if section.classes is not None:
         wanted &= table["emotion"].isin([*section.classes, *section.merges]).fillna(False)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subtone import upstreams
+from subtone.corpora.several import left_out
 from subtone.errors import UsageError
 from subtone.evaluation import describe_environment, refuse_if_taken, write_results
 from subtone.extraction import clips_of, extract
@@ -132,6 +133,7 @@ def run(
         extra={
             "recipe": recipe.name,
             "upstream": {"name": recipe.upstream, "fingerprint": encoder.fingerprint()},
+            "left_out": left_out(table),
             "failed": [{"file": Path(f.file).name, "message": f.message} for f in found.failed],
             "steps": steps,
             "audio_s": round(found.audio_s, 1),
