@@ -117,7 +117,15 @@ def train(
             std=pooled.std,
             options=plan.training.options,
             seeds=plan.seeds,
+            # Ten folds of speakers measure a model well enough, unless other folds are asked for.
+            folds=plan.protocol.folds
+            if any("protocol.folds" in text for text in overrides)
+            else "group-k-fold",
             k=plan.protocol.k,
+            dev=plan.protocol.dev,
+            dev_share=plan.protocol.dev_share,
+            fold_seed=plan.protocol.seed,
+            leaks=plan.protocol.leaks,
             store=store.expanduser() if store is not None else None,
             on_clip=lambda done, total, _seconds: report_done(
                 done, total, "Training" if done == total else ""
