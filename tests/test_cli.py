@@ -192,7 +192,14 @@ def test_a_full_disk_is_one_line(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_interrupt_is_exit_code_130_without_a_traceback() -> None:
-    process = subtone_in_a_process("predict", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subtone_in_a_process(
+        "predict",
+        "-",
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell's background job ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdin is not None
     assert process.stderr is not None
     process.stdin.write(bytes(1 << 20))  # more than a pipe holds: once it is written, somebody reads
