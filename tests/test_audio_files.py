@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,22 @@ def test_nothing_found_is_an_error(folder: Path) -> None:
 def test_suffixes_are_lower_case_with_a_dot() -> None:
     assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in AUDIO_SUFFIXES)
     assert {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".webm", ".amr"} <= AUDIO_SUFFIXES
+
+
+def test_a_subfolder_that_cannot_be_listed_does_not_hide_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip.wav").write_bytes(b"")
+    (tmp_path / "locked").mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:  # root may list everything, so the system's refusal is made here
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = expand(tmp_path, missing="keep")
+    assert sorted(path.name for path in found) == ["clip.wav", "locked"]
+    with pytest.raises(AudioError, match="cannot be listed"):
+        expand(tmp_path)

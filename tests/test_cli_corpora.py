@@ -105,5 +105,5 @@ def test_labels_and_merges_are_texts_whatever_yaml_makes_of_them(
     call: Any, manifest: Path, tmp_path: Path
 ) -> None:
     line = ("train", "--corpus", f"manifest={manifest}", "--out", tmp_path / "out")
-    assert "the recipe asks for no, on" in call(*line, "--labels", "no,on").err
+    assert "no emotion 'no'" in call(*line, "--labels", "no,on").err
     assert "the recipe asks for off" in call(*line, "--labels", "off", "--merge", "on=off").err

@@ -268,11 +268,11 @@ def test_sessions_and_groups_of_speakers_make_folds_too(tones: Path, tmp_path: P
         ("protocol.folds=group-k-fold", ProtocolError, r"k = 10, but the table has 4 speakers"),
         ("corpus.classes=[anger, anger]", ProtocolError, "named twice"),
         ("corpus.classes=[anger]", ProtocolError, "two classes or more"),
-        ("corpus.classes=[anger, boredom]", ProtocolError, "no emotion 'boredom'"),
+        ("corpus.classes=[anger, boredom]", RecipeError, "no emotion 'boredom'"),
         (
             "corpus.classes=[boredom]",
             RecipeError,
-            r"asks for boredom, the corpus has anger, happiness, sadness",
+            r"no emotion 'boredom'; known: anger, happiness, sadness",
         ),
         ("corpus.merges={joy: happiness}", ProtocolError, "no emotion 'joy'"),
         ("corpus.options={colour: red}", CorpusError, "colour"),

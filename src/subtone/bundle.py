@@ -148,13 +148,13 @@ def load(name_or_folder: str | Path = "default", *, device: str = "cpu") -> Emot
             f"model {str(name_or_folder)!r} is neither a folder nor a model that ships with Subtone; "
             + nearest(str(name_or_folder), own)
         )
+    config = _read_config(folder)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLES:
             raise BundleError(
                 f"{path}: a bundle holds no {path.suffix} file, which may run code when opened; delete it if you "
                 "trust the rest, or get the bundle from its author again"
             )
-    config = _read_config(folder)
     tensors = _read_weights(folder)
     try:
         reduction, classifiers = _rebuilt(config, tensors)

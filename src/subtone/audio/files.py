@@ -39,8 +39,8 @@ def expand(
     recursive
         Search folders below folders too.
     missing
-        What to do with a path that does not exist: raise, or keep it in the list so that reading it gives its
-        own error while the others go on.
+        What to do with a path that does not exist, or a folder inside that cannot be listed: raise, or keep it in
+        the list so that reading it gives its own error while the others go on.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def expand(
     for entry in given:
         path = Path(entry)
         if path.is_dir():
-            inside = _walk(path, recursive)
+            inside = _walk(path, recursive, missing)
             if not inside:
                 raise AudioError(f"{path}: no recordings in this folder (looked for {', '.join(_SHOWN)}, …)")
             found.update(dict.fromkeys(inside))
@@ -81,10 +81,13 @@ def expand(
 _SHOWN = (".wav", ".flac", ".opus", ".mp3", ".m4a")
 
 
-def _walk(folder: Path, recursive: bool) -> list[Path]:
+def _walk(folder: Path, recursive: bool, missing: Literal["error", "keep"]) -> list[Path]:
     inside: list[Path] = []
 
     def refuse(error: OSError) -> None:
+        if missing == "keep" and Path(error.filename) != folder:
+            inside.append(Path(error.filename))  # reading it gives its own error; the files beside it go on
+            return
         raise AudioError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
     for root, folders, files in os.walk(folder, onerror=refuse):

@@ -13,7 +13,7 @@ from subtone import corpora as corpora_room
 from subtone import protocols
 from subtone.corpora.emobox import read_folds
 from subtone.corpora.several import read_several
-from subtone.errors import RecipeError
+from subtone.errors import RecipeError, nearest
 from subtone.protocols import Split
 from subtone.recipes.schema import CorpusSection, Recipe
 
@@ -48,6 +48,10 @@ def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFr
     """
     section = section_for(recipe, corpora)
     table = read_several(corpora, **section.options)
+    there = {str(emotion) for emotion in table["emotion"].dropna()}
+    for label in section.classes or ():
+        if label not in there and label not in section.merges.values():
+            raise RecipeError(f"classes: the corpus has no emotion {label!r}; {nearest(label, there)}")
     wanted = table["emotion"].notna()
     if section.classes is not None:
         wanted &= table["emotion"].isin([*section.classes, *section.merges]).fillna(False)

@@ -17,6 +17,7 @@ on the corpora above, that listeners of such corpora would choose the label.
   insurance, by the police or at a border.
 - Acted speech in quiet rooms taught it. Expect less on spontaneous speech, noise, telephones, and on languages,
   ages and voices that the corpora lack.
+- Expect nothing of it at telephone bandwidth (8 kHz) unless the corpora above are of that kind.
 - It knows only its own labels and will choose one of them; recordings without speech are reported, not guessed.
 """
 
