@@ -40,9 +40,9 @@ class FilterBankOptions:
         Highest time derivative appended to a frame, 0 to 2.
     cmvn
         ``"none"`` keeps the level, which carries emotion where all recordings are made alike, and is the
-        default. ``"level"`` subtracts one number a clip, the logarithm of its mean energy over frames and bands, so
-        that the gain of the recording does not matter. ``"utterance"`` scales each band to mean 0 and variance 1
-        over the clip.
+        default. ``"level"`` subtracts one number a clip, the logarithm of its frames' mean energy, each frame
+        weighed by its energy (``log Σ e² − log Σ e``), so that neither the recording's gain nor silence around it
+        matters. ``"utterance"`` scales each band to mean 0 and variance 1 over the clip.
     """
 
     num_mel: int = 80
@@ -139,8 +139,9 @@ class FilterBank(Upstream):
     def _features(self, clip: Tensor) -> Tensor:
         features = kaldi.filter_bank(clip, self.options.num_mel)  # (frames, num_mel)
         if self.options.cmvn == "level":
-            # The mean of energies, not of their logarithms: loud frames make it, so pauses hardly move it.
-            features = features - (features.flatten().logsumexp(0) - math.log(features.numel()))
+            # Each frame's energy weighed by itself: silence before, after or between weighs nothing.
+            energy = features.logsumexp(1) - math.log(self.options.num_mel)  # (frames,), logarithms
+            features = features - ((2 * energy).logsumexp(0) - energy.logsumexp(0))
         features = kaldi.add_deltas(features, self.options.deltas)  # (frames, dim)
         if self.options.cmvn == "utterance":
             variance, mean = torch.var_mean(features, dim=0, correction=0)
