@@ -146,7 +146,7 @@ def test_what_exists_is_never_replaced_unasked_and_only_a_bundle_is_when_asked(t
     (mine / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for taken in (mine, tmp_path / "file"):
-        with pytest.raises(BundleError, match="exists already"):
+        with pytest.raises(BundleError, match="is no model"):
             bundle.save(model(), taken, overwrite=True)
     assert (mine / "thesis.txt").read_text() == "mine"
     with pytest.raises(BundleError, match="could not be written"):

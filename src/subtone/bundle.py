@@ -216,8 +216,7 @@ def save(
         If the folder is taken or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
-        raise BundleError(f"{folder}: exists already; name another folder, or pass --overwrite for a bundle")
+    refuse_if_taken(folder, overwrite=overwrite)
     building, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("partial", "old"))
     try:
         building.mkdir(parents=True)
@@ -236,6 +235,26 @@ def save(
         shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def refuse_if_taken(folder: Path, *, overwrite: bool = False) -> None:
+    """Check, before a long training too, that a bundle can be written here.
+
+    Raises
+    ------
+    BundleError
+        If the folder exists; with ``overwrite``, if it is no bundle.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise BundleError(
+            f"{folder}: exists already; name another folder, or pass --overwrite to replace a model"
+        )
+    if not (folder / CONFIG).is_file():
+        raise BundleError(
+            f"{folder}: holds no {CONFIG}, so it is no model and is not replaced; name another folder"
+        )
 
 
 def _write(model: EmotionModel, folder: Path, with_upstream: bool) -> None:

@@ -25,7 +25,7 @@ from subtone.cli.options import (
 from subtone.cli.outcome import finish, say, say_left_out
 from subtone.cli.output import write
 from subtone.cli.progress import progress
-from subtone.errors import BundleError, UsageError, nearest
+from subtone.errors import UsageError, nearest
 
 EPILOG = examples(
     "subtone train --corpus emodb=~/data/emodb --out my-model",
@@ -93,10 +93,7 @@ def train(
     from subtone.speech import get_detector
     from subtone.training import train_model
 
-    if out.exists() and not (overwrite and (out / bundle.CONFIG).is_file()):
-        raise BundleError(
-            f"{out}: exists already; name another folder, or pass --overwrite to replace a model"
-        )
+    bundle.refuse_if_taken(out, overwrite=overwrite)
     plan = recipes.load(recipe, overrides)
     chosen = list(plan.systems)[-1] if system is None else system
     if chosen not in plan.systems:
