@@ -1,4 +1,4 @@
-"""How much silence around a clip, or the gain of the recording, moves the answers of a model.
+"""How much silence around a clip, the gain of the recording, or telephone bandwidth moves the answers of a model.
 
     python studies/default-model/surroundings.py --corpus emodb=PATH [--model default] [--every 6]
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+import soxr
 
 import subtone
 from subtone.evaluation import evaluate
 
 
 def main() -> None:
-    """Predict each clip as it is, inside ten seconds of silence, and ten times quieter."""
+    """Predict each clip as it is, inside ten seconds of silence, ten times quieter, and at 8 kHz."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,6 +35,7 @@ def main() -> None:
         "as it is": waves,
         "5 s of silence at both ends": [np.concatenate([silence, wave, silence]) for wave in waves],
         "a tenth of the amplitude": [0.1 * wave for wave in waves],
+        "8 kHz": [subtone.load_audio((soxr.resample(wave, 16_000, 8_000), 8_000)) for wave in waves],
     }
     for title, versions in changed.items():
         scores = np.concatenate([model.score([wave]).probabilities for wave in versions])
