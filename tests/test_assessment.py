@@ -33,7 +33,7 @@ def relabelled(table: pd.DataFrame, emotions: dict[int, object]) -> pd.DataFrame
 
 def test_figures_are_those_of_the_answers_and_the_labels(table: pd.DataFrame) -> None:
     told: list[int] = []
-    found = assess(MODEL, table, on_clip=lambda done, _total, _seconds: told.append(done))
+    found = assess(MODEL, table, on_progress=lambda state: told.append(state.done))
     truth = table["emotion"].to_numpy()
     scores = MODEL.score([load_audio(clip.file) for clip in clips_of(table)]).probabilities
     answers = np.array(MODEL.labels)[scores.argmax(1)]

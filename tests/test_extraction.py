@@ -12,7 +12,7 @@ import pytest
 import subtone
 from subtone import upstreams
 from subtone.errors import StoreError, UsageError
-from subtone.extraction import Clip, PooledFeatures, clips_of, extract, pool_wave
+from subtone.extraction import Clip, PooledFeatures, Progress, clips_of, extract, pool_wave
 from subtone.extraction import pooled as pooled_room
 from subtone.pooling import STATISTICS
 from subtone.speech import SpeechSegments, get_detector
@@ -92,12 +92,12 @@ def test_clips_extracted_side_by_side_are_the_same_as_one_after_the_other(
 
 
 def test_order_is_that_of_the_clips_and_progress_counts_each_once(clips: list[Clip]) -> None:
-    told: list[tuple[int, int, float]] = []
-    found = extract(clips[::-1], FBANK, ENERGY, on_clip=lambda *args: told.append(args))
+    told: list[Progress] = []
+    found = extract(clips[::-1], FBANK, ENERGY, on_progress=told.append)
     assert found.rows.tolist() == [0, 1, 2, 3]
     assert found.features.num_samples.tolist() == [20_800, 8_000, 14_400, 4_800]
-    assert [one[:2] for one in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert sum(one[2] for one in told) == pytest.approx(3.0)
+    assert [(one.done, one.total) for one in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told[-1].audio_s == pytest.approx(3.0)
     assert found.audio_s == pytest.approx(3.0)
 
 
@@ -203,13 +203,13 @@ def test_only_the_statistics_asked_for_are_kept_and_another_is_refused_by_name(c
 
 
 def test_an_error_of_the_one_who_watches_stops_the_work_and_leaves_no_thread(clips: list[Clip]) -> None:
-    def stop(done: int, _total: int, _seconds: float) -> None:
-        if done == 2:
+    def stop(state: Progress) -> None:
+        if state.done == 2:
             raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        extract(clips * 20, FBANK, ENERGY, on_clip=stop)
+        extract(clips * 20, FBANK, ENERGY, on_progress=stop)
     assert threading.active_count() == before
 
 

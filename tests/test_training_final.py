@@ -143,7 +143,7 @@ def test_too_few_speakers_are_told_before_anything_is_extracted(table: pd.DataFr
             raise AssertionError("clips were extracted first")
 
         with pytest.raises(ProtocolError, match="speaker"):
-            train(few, on_clip=never)
+            train(few, on_progress=never)
     nameless = table.assign(speaker=pd.array([pd.NA] * len(table), dtype="string"))
     with pytest.raises(ProtocolError, match="speaker"):
         train(nameless)

@@ -10,8 +10,7 @@ import pandas as pd
 
 from subtone.errors import CorpusError, UsageError, nearest
 from subtone.evaluation import Evaluation, evaluate
-from subtone.extraction import Extraction, Failure, clips_of, extract
-from subtone.extraction.engine import OnClip
+from subtone.extraction import Extraction, ExtractionOptions, Failure, OnProgress, clips_of, extract
 from subtone.model import EmotionModel
 from subtone.protocols import speaker_ids
 
@@ -44,8 +43,9 @@ def assess(
     *,
     merges: Mapping[str, str] | None = None,
     store: str | Path | None = None,
+    options: ExtractionOptions | None = None,
     seed: int = 0,
-    on_clip: OnClip | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Assessment:
     """Let a model answer every clip of a corpus and compare with the corpus's labels.
 
@@ -61,10 +61,12 @@ def assess(
         Emotion of the corpus → label of the model, e.g. ``{"excitement": "happiness"}``.
     store : path, optional
         Keep the features, see :func:`subtone.extraction.extract`.
+    options : ExtractionOptions, optional
+        How to extract: which backend, and how precisely.
     seed : int
         Of the bootstrap.
-    on_clip : callable, optional
-        Progress.
+    on_progress : callable, optional
+        Progress of the extraction.
 
     Returns
     -------
@@ -91,10 +93,10 @@ def assess(
         clips_of(rows),
         model.upstream,
         model.detector,
-        # A store is for all recipes; in memory only what this model needs.
-        statistics=model.statistics if store is None else None,
+        statistics=model.statistics,
         store=store,
-        on_clip=on_clip,
+        options=options,
+        on_progress=on_progress,
     )
     rows = rows.iloc[found_features.rows]
     truth = emotion[known].iloc[found_features.rows]

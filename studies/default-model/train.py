@@ -24,7 +24,7 @@ import pandas as pd
 from subtone import bundle, corpora, protocols, upstreams
 from subtone.evaluation import Evaluation, describe_environment, evaluate, soft_vote
 from subtone.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
-from subtone.extraction import clips_of, extract
+from subtone.extraction import Progress, clips_of, extract
 from subtone.pooling import statistics_of
 from subtone.protocols import speaker_ids
 from subtone.speech import get_detector
@@ -60,7 +60,7 @@ def main() -> None:
         options=OPTIONS,
         seeds=SEEDS,
         store=given.store,
-        on_clip=_tell,
+        on_progress=_tell,
     )
     unheard = leave_one_corpus_out(table, given.store)
     card = write_card(
@@ -178,9 +178,9 @@ def _command(named: dict[str, str]) -> str:
     return f"python studies/default-model/train.py --store STORE --out src/subtone/models/default {given}"
 
 
-def _tell(done: int, total: int, _seconds: float) -> None:
-    if done % 500 == 0 or done == total:
-        print(f"{done} of {total} clips", flush=True)
+def _tell(state: Progress) -> None:
+    if state.done % 500 == 0 or state.done == state.total:
+        print(state.sentence(), flush=True)
 
 
 if __name__ == "__main__":

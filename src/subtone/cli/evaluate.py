@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from subtone.cli.options import (
+    Backend,
     Corpora,
     Device,
+    Precision,
     SkipMissing,
     SkipUnknown,
     Store,
     choice,
     examples,
+    extraction_options,
     flowing,
     named_paths,
     pairs,
@@ -57,6 +60,8 @@ def evaluate(
     skip_unknown: SkipUnknown = False,
     skip_missing: SkipMissing = False,
     store: Store = None,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
     device: Device = "cpu",
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
@@ -87,7 +92,8 @@ def evaluate(
             clips,
             merges=merges,
             store=store.expanduser() if store is not None else None,
-            on_clip=lambda done, total, _seconds: report_done(done, total),
+            options=extraction_options(backend, precision),
+            on_progress=lambda state: report_done(state.done, state.total, f"Answering: {state.sentence()}"),
         )
     if found.left_out:
         counts = ", ".join(f"{emotion} {count}" for emotion, count in found.left_out.items())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from subtone.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from subtone.extraction import ExtractionOptions
 
 Corpora = Annotated[
     list[str],
@@ -57,6 +60,29 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}{hint}")
 
     return parse
+
+
+Backend = Annotated[
+    str,
+    typer.Option(
+        **choice("auto", "torch", "openvino"),
+        help="What computes: auto takes what the store was made with, else the fastest that is installed.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        **choice("fp32", "bf16", "fp16", "int8"),
+        help="fp32 is exact; the others are faster, and refused where features would change by more than a trifle.",
+    ),
+]
+
+
+def extraction_options(backend: str, precision: str, **more: Any) -> ExtractionOptions:
+    """The options of the engine, whose names were checked by :func:`choice`."""
+    from subtone.extraction import ExtractionOptions
+
+    return ExtractionOptions(backend=cast(Any, backend), precision=cast(Any, precision), **more)
 
 
 def skipping(unknown: bool, missing: bool) -> dict[str, bool]:

@@ -16,7 +16,7 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(doing: str, *, show: bool = True) -> Iterator[Report]:
+def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterator[Report]:
     """Show a bar as long as the block runs; it leaves no trace.
 
     Parameters
@@ -25,6 +25,8 @@ def progress(doing: str, *, show: bool = True) -> Iterator[Report]:
         What is under way, e.g. ``"Reading"``.
     show
         False never shows one.
+    estimate
+        Show the time remaining as the bar sees it; False where what is reported tells a better one.
 
     Yields
     ------
@@ -41,7 +43,7 @@ def progress(doing: str, *, show: bool = True) -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TimeRemainingColumn(),
+        *((TimeRemainingColumn(),) if estimate else ()),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,  # stdout may go to a file while stderr is a terminal.

@@ -124,8 +124,11 @@ def train(
             fold_seed=plan.protocol.seed,
             leaks=plan.protocol.leaks,
             store=store.expanduser() if store is not None else None,
-            on_clip=lambda done, total, _seconds: report_done(
-                done, total, "Training" if done == total else ""
+            extraction=plan.extraction.options,
+            on_progress=lambda state: report_done(
+                state.done,
+                state.total,
+                "Training" if state.done == state.total else f"Extracting: {state.sentence()}",
             ),
         )
     bundle.save(trained.model, out, overwrite=overwrite)

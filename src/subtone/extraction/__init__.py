@@ -5,15 +5,22 @@ from __future__ import annotations
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.engine import Extraction, Failure, extract, extract_to_store
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.options import BackendName, ExtractionOptions, Precision
 from subtone.extraction.pooled import pool_wave
+from subtone.extraction.progress import OnProgress, Progress
 from subtone.extraction.store import FeatureStore
 
 __all__ = [
+    "BackendName",
     "Clip",
     "Extraction",
+    "ExtractionOptions",
     "Failure",
     "FeatureStore",
+    "OnProgress",
     "PooledFeatures",
+    "Precision",
+    "Progress",
     "clips_of",
     "extract",
     "extract_to_store",

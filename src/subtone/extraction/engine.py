@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +23,21 @@ from subtone.audio import load_audio
 from subtone.errors import StoreError, SubtoneError, UsageError, is_out_of_memory, nearest
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.options import ExtractionOptions
 from subtone.extraction.pooled import pool_wave
+from subtone.extraction.progress import Meter, OnProgress
 from subtone.extraction.store import FeatureStore, fingerprint
 from subtone.pooling import STATISTICS
 from subtone.speech import Detector
 from subtone.upstreams import Upstream
 
+BACKEND = {"name": "torch", "precision": "fp32"}
 #: Clips to a shard: what a killed run loses at most.
 SHARD_CLIPS = 256
 #: Failures that an error names when nothing worked.
 NAMED = 10
 #: Clips in work or waiting to be taken, to a worker.
 AHEAD = 4
-
-OnClip = Callable[[int, int, float], None]
-"""Called after each clip with clips done, clips in all, and the seconds of audio in it."""
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -63,6 +63,8 @@ class Extraction:
         How many came out of the store.
     seconds
         Wall time.
+    backend
+        What computed them, and how precisely.
     """
 
     features: PooledFeatures
@@ -70,6 +72,7 @@ class Extraction:
     failed: tuple[Failure, ...]
     reused: int
     seconds: float
+    backend: Mapping[str, Any]
 
     @property
     def audio_s(self) -> float:
@@ -85,7 +88,9 @@ class StoreSummary:
     reused: int
     hours: float
     seconds: float
+    times_real_time: float
     failed: tuple[Failure, ...]
+    backend: Mapping[str, Any]
 
 
 def extract(
@@ -95,7 +100,8 @@ def extract(
     *,
     statistics: Sequence[str] | None = None,
     store: str | Path | None = None,
-    on_clip: OnClip | None = None,
+    options: ExtractionOptions | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Extraction:
     """Extract pooled features of clips.
 
@@ -112,8 +118,10 @@ def extract(
     store : path, optional
         Folder to keep the features in. Clips that are there, by content, are not computed again; without it all
         stays in memory.
-    on_clip : callable, optional
-        Progress, see :data:`OnClip`.
+    options : ExtractionOptions, optional
+        Backend, precision and what is kept.
+    on_progress : callable, optional
+        Told after each clip how far it is.
 
     Returns
     -------
@@ -133,14 +141,14 @@ def extract(
             raise UsageError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
     began = time.perf_counter()
     kept = None if store is None else FeatureStore(Path(store), fingerprint(upstream, detector, names))
-    found = _gather(list(clips), upstream, detector, names, kept, on_clip)
+    found = _gather(list(clips), upstream, detector, names, kept, on_progress)
     rows = sorted(found.keys)
     if kept is not None:
         features = kept.get([found.keys[i] for i in rows])
     else:
         features = PooledFeatures.concatenate(found.memory[i] for i in rows)
     elapsed = time.perf_counter() - began
-    return Extraction(features, np.array(rows, np.int64), tuple(found.failed), found.reused, elapsed)
+    return Extraction(features, np.array(rows, np.int64), tuple(found.failed), found.reused, elapsed, BACKEND)
 
 
 def extract_to_store(
@@ -149,7 +157,8 @@ def extract_to_store(
     paths: Iterable[str | Path],
     *,
     detector: Detector,
-    on_clip: OnClip | None = None,
+    options: ExtractionOptions | None = None,
+    on_progress: OnProgress | None = None,
 ) -> StoreSummary:
     """Extract the features of recordings into a store; see :func:`extract`.
 
@@ -157,11 +166,11 @@ def extract_to_store(
     """
     began = time.perf_counter()
     kept = FeatureStore(Path(store), fingerprint(upstream, detector, tuple(STATISTICS)))
-    found = _gather(clips_of(paths), upstream, detector, tuple(STATISTICS), kept, on_clip)
+    found = _gather(clips_of(paths), upstream, detector, tuple(STATISTICS), kept, on_progress)
     hours = sum(kept.num_samples(key) for key in found.keys.values()) / upstream.grid.sample_rate_hz / 3600
-    return StoreSummary(
-        len(found.keys), found.reused, hours, time.perf_counter() - began, tuple(found.failed)
-    )
+    elapsed = time.perf_counter() - began
+    speed = found.audio_s / elapsed
+    return StoreSummary(len(found.keys), found.reused, hours, elapsed, speed, tuple(found.failed), BACKEND)
 
 
 @dataclass
@@ -170,6 +179,7 @@ class _Gathered:
     failed: list[Failure] = field(default_factory=list)
     memory: dict[int, PooledFeatures] = field(default_factory=dict)  # what is in no store (yet)
     reused: int = 0
+    audio_s: float = 0.0
 
 
 def _gather(
@@ -178,13 +188,13 @@ def _gather(
     detector: Detector,
     names: Sequence[str],
     kept: FeatureStore | None,
-    on_clip: OnClip | None,
+    on_progress: OnProgress | None,
 ) -> _Gathered:
     """Extract clips into the store, or into memory when there is none."""
     found = _Gathered()
     keys, memory = found.keys, found.memory
     pending: dict[str, int] = {}  # content → position of clips that the next shard will hold
-    done = 0
+    meter = Meter(todo)
 
     def flush() -> None:
         if kept is not None and pending:
@@ -195,24 +205,25 @@ def _gather(
 
     try:
         for i, outcome in _outcomes(todo, upstream, detector, names, kept):
-            seconds = 0.0
             if isinstance(outcome, SubtoneError):
                 found.failed.append(Failure(todo[i].file, str(outcome)))
+                state = meter.failed()
             else:
                 keys[i] = outcome.key
                 if outcome.features is None:
                     found.reused += 1
+                    state = meter.reused()
                 else:
-                    seconds = float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz
+                    state = meter.encoded(float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz)
+                    found.audio_s = state.audio_s
                     if kept is None:
                         memory[i] = outcome.features
                     elif outcome.key not in pending and outcome.key not in kept:
                         memory[i], pending[outcome.key] = outcome.features, i
                 if len(pending) == SHARD_CLIPS:
                     flush()
-            done += 1
-            if on_clip is not None:
-                on_clip(done, len(todo), seconds)
+            if on_progress is not None:
+                on_progress(state)
     finally:
         flush()
     if not keys:

@@ -91,9 +91,10 @@ def run(
         clips_of(table),
         encoder,
         get_detector(recipe.detector.name, **recipe.detector.options),
-        statistics=None if store is not None else _needed(recipe),
+        statistics=_needed(recipe),
         store=store,
-        on_clip=lambda done, total, _seconds: tell("extracting", done, total),
+        options=recipe.extraction.options,
+        on_progress=lambda state: tell(f"extracting: {state.sentence()}", state.done, state.total),
     )
     split = divide(recipe, corpora, table.iloc[found.rows])
     features = found.features.select(positions(split))
@@ -136,6 +137,7 @@ def run(
             "left_out": left_out(table),
             "failed": [{"file": Path(f.file).name, "message": f.message} for f in found.failed],
             "steps": steps,
+            "backend": dict(found.backend),
             "audio_s": round(found.audio_s, 1),
             "seconds": {
                 "all": round(seconds, 1),

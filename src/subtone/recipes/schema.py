@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subtone import corpora
 from subtone.classifier import LayersMode
+from subtone.extraction import BackendName, ExtractionOptions, Precision
 from subtone.heads import HeadKind
 from subtone.pooling import statistics_of
 from subtone.training.options import ClassWeights, FrozenOptions
@@ -60,6 +61,24 @@ class DetectorSection(_Section):
 
     name: str = "silero"
     options: dict[str, Any] = {}
+
+
+class ExtractionSection(_Section):
+    """How frames are computed; the fields are those of :class:`subtone.extraction.ExtractionOptions`."""
+
+    backend: BackendName = ExtractionOptions.backend
+    precision: Precision = ExtractionOptions.precision
+    leave_out_silence_s: float | None = ExtractionOptions.leave_out_silence_s
+
+    @property
+    def options(self) -> ExtractionOptions:
+        """The same as the engine takes it."""
+        return ExtractionOptions(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _in_range(self) -> ExtractionSection:
+        _ = self.options
+        return self
 
 
 class SystemSection(_Section):
@@ -127,7 +146,7 @@ class Recipe(_Section):
         What it is, and where it was published.
     upstream
         Name or folder; see :func:`subtone.upstreams.load`.
-    detector, corpus, protocol, training, evaluation
+    detector, extraction, corpus, protocol, training, evaluation
         See the sections.
     corpora
         Corpus → what differs from ``corpus`` for that one, e.g. the four classes of IEMOCAP.
@@ -144,6 +163,7 @@ class Recipe(_Section):
     paper: str = ""
     upstream: str
     detector: DetectorSection = DetectorSection()
+    extraction: ExtractionSection = ExtractionSection()
     corpus: CorpusSection = CorpusSection()
     corpora: dict[str, CorpusSection] = {}
     protocol: ProtocolSection = ProtocolSection()

@@ -15,8 +15,7 @@ from subtone import protocols
 from subtone.errors import ProtocolError
 from subtone.evaluation import Evaluation, evaluate, soft_vote
 from subtone.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
-from subtone.extraction import Failure, clips_of, extract
-from subtone.extraction.engine import OnClip
+from subtone.extraction import ExtractionOptions, Failure, OnProgress, clips_of, extract
 from subtone.model import EmotionModel
 from subtone.pooling import statistics_of
 from subtone.protocols import Protocol, Split, speaker_ids
@@ -71,7 +70,8 @@ def train_model(
     fold_seed: int = 0,
     leaks: Collection[str] = ("speaker", "audio"),
     store: str | Path | None = None,
-    on_clip: OnClip | None = None,
+    extraction: ExtractionOptions | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TrainedModel:
     """Train an emotion model on a corpus table.
 
@@ -102,7 +102,9 @@ def train_model(
         speakers. Without development speakers all the steps of ``options`` are trained, and the temperature is 1.
     store : path, optional
         Keep the features, see :func:`subtone.extraction.extract`.
-    on_clip : callable, optional
+    extraction : ExtractionOptions, optional
+        How to extract: which backend, and how precisely. The model itself serves in float32.
+    on_progress : callable, optional
         Progress of the extraction.
 
     Returns
@@ -143,9 +145,10 @@ def train_model(
         clips_of(table),
         upstream,
         detector,
-        statistics=statistics if store is None else None,
+        statistics=statistics,
         store=store,
-        on_clip=on_clip,
+        options=extraction,
+        on_progress=on_progress,
     )
     split = divide(table.iloc[found.rows])
     classes = split.protocol.classes
