@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from subtone.audio import audio_digest
+from subtone.audio.content import file_digest
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,12 @@ class Clip:
         AudioError
             If the file cannot be read.
         """
+        return self.address(file_digest(self.file))
+
+    def address(self, digest: str) -> str:
+        """Return the content address, given the SHA-256 of the file's bytes."""
         end = "" if self.end_s is None else f"{self.end_s:.6f}"
-        return f"{_digest(self.file, _version(self.file))}:{self.start_s:.6f}:{end}"
+        return f"{digest}:{self.start_s:.6f}:{end}"
 
 
 def clips_of(source: pd.DataFrame | pd.Index | Iterable[str | Path]) -> list[Clip]:
@@ -44,18 +46,3 @@ def clips_of(source: pd.DataFrame | pd.Index | Iterable[str | Path]) -> list[Cli
             for file, start, end in index
         ]
     return [Clip(str(file)) for file in index]
-
-
-@lru_cache(maxsize=4096)
-def _digest(file: str, _version: tuple[int, int]) -> str:
-    # Segments of one long recording come one after the other: its bytes are read once for all of them.
-    return audio_digest(file)
-
-
-def _version(file: str) -> tuple[int, int]:
-    """Return what changes when a file is written anew under the same name: its size and time."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return (0, 0)  # reading it will say what is wrong
-    return (status.st_size, status.st_mtime_ns)

@@ -14,16 +14,16 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from subtone.audio import SAMPLE_RATE_HZ, AudioSource, Channel, load_audio, read_blocks
+from subtone.audio import SAMPLE_RATE_HZ, AudioSource, Channel
+from subtone.audio.parts import HELD_S, read_part
 from subtone.errors import AudioError
 from subtone.inference.sources import Source
 from subtone.inference.spans import Span
 from subtone.speech import Detector, SpeechSegments
+from subtone.speech.held import detect_and_hold
 
 Wave = npt.NDArray[np.float32]
 
-BLOCK_S = 30.0
-HELD_S = 600.0  # 38 MB of samples
 _SPOOL = 64 << 20  # bytes of a pipe held in memory; what is more goes to a temporary file
 
 
@@ -76,28 +76,17 @@ def survey(
     audio = _again(source.audio)
 
     def blocks() -> Iterator[Wave]:
-        return _part(audio, channel, source.start_s, source.end_s)
+        return read_part(audio, channel, start_s=source.start_s, end_s=source.end_s, held_s=HELD_S)
 
-    held: list[Wave] = []
-    count = 0
-    keep = True
-
-    def noted() -> Iterator[Wave]:
-        nonlocal count, keep
+    def until_stopped() -> Iterator[Wave]:
         for block in blocks():
             if stop():
                 raise AudioError(f"{source.name}: given up")
-            count += len(block)
-            keep = keep and count <= HELD_S * SAMPLE_RATE_HZ
-            if keep:
-                held.append(block)
-            else:
-                held.clear()
             yield block
 
-    speech = detector.detect_blocks(noted())
+    speech, held = detect_and_hold(detector, until_stopped(), HELD_S)
     first = round(source.start_s * SAMPLE_RATE_HZ)
-    return Recording(speech, first, (lambda: iter(held)) if keep else blocks)
+    return Recording(speech, first, blocks if held is None else lambda: iter(held))
 
 
 def cut(blocks: Iterator[Wave], spans: Iterable[Span]) -> Iterator[Wave]:
@@ -131,26 +120,6 @@ def cut(blocks: Iterator[Wave], spans: Iterable[Span]) -> Iterator[Wave]:
         yield held[start - begin : end - begin]
 
 
-def _part(audio: AudioSource, channel: Channel, start_s: float, end_s: float | None) -> Iterator[Wave]:
-    if end_s is not None and end_s - start_s <= HELD_S:
-        yield load_audio(audio, channel, start_s=start_s, end_s=end_s)
-        return
-    # Read from the beginning: the samples are then those of the whole recording, exactly.
-    at, first = 0, round(start_s * SAMPLE_RATE_HZ)
-    last = None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
-    for block in read_blocks(audio, channel, block_s=BLOCK_S):
-        wave = block[max(0, first - at) : None if last is None else max(0, last - at)]
-        at += len(block)
-        if len(wave):
-            yield wave
-        if last is not None and at >= last:
-            return
-    if at <= first:
-        raise AudioError(
-            f"{_name(audio)}: start {start_s:g} s lies behind the recording's end ({_seconds(at)} s)"
-        )
-
-
 def _again(audio: AudioSource) -> AudioSource:
     """Make a pipe or socket readable twice."""
     stream: Any = audio
@@ -174,7 +143,3 @@ def _name(audio: AudioSource) -> str:
     if hasattr(audio, "read"):
         return f"<{getattr(audio, 'name', type(audio).__name__)}>"
     return type(audio).__name__ if isinstance(audio, (bytes, tuple, np.ndarray)) else str(audio)
-
-
-def _seconds(samples: int) -> str:
-    return f"{samples / SAMPLE_RATE_HZ:.3f}"
