@@ -6,7 +6,7 @@ The families live in files of their own; how a name becomes an upstream is told 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,10 @@ class Encoded:
     too_short: tuple[bool, ...]
 
 
+class Survey:
+    """What a clip's frames depend on over the whole clip, beyond their surroundings; see `Upstream.survey`."""
+
+
 class Upstream(abc.ABC):
     """Waves in, frames of all layers out; a clip's frames are the same alone and in any batch.
 
@@ -156,6 +160,73 @@ class Upstream(abc.ABC):
     @abc.abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write the upstream as a folder that `load` reads back to the identical upstream."""
+
+    @abc.abstractmethod
+    def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
+        """Return what enters the network for one clip: ``extract`` is `core` after `front`.
+
+        Runs without gradients.
+
+        Parameters
+        ----------
+        wave
+            A clip, or a chunk of one, ``(samples,)`` float at 16 kHz.
+        survey
+            If ``wave`` is a chunk: the survey of its whole clip.
+
+        Returns
+        -------
+        Tensor
+            ``(inputs, channels)`` float32, contiguous. Without a `core`, these are the frames.
+
+        Raises
+        ------
+        UpstreamError
+            If the clip is not one-dimensional float, holds NaN or infinity, or is longer than `one_pass_samples`.
+        """
+
+    @abc.abstractmethod
+    def core(self) -> nn.Module | None:
+        """Return the network after `front` for one clip alone, or None when there is none.
+
+        Its ``forward`` maps ``(1, inputs, channels)`` to ``(layers, frames, dim)`` without masks, for any number
+        of inputs, and can be traced by other engines. It shares the network's weights and mode (evaluation, when
+        loaded).
+        """
+
+    def survey(self, blocks: Iterable[Wave]) -> Survey | None:
+        """Look through a clip once for what each of its frames depends on, so that chunks can be encoded alone.
+
+        Parameters
+        ----------
+        blocks
+            The samples of the clip in order, in blocks of any sizes, each ``(samples,)`` float at 16 kHz.
+
+        Returns
+        -------
+        Survey or None
+            To be given with chunks of this clip; None, without looking, when frames depend on their
+            surroundings alone.
+
+        Raises
+        ------
+        UpstreamError
+            If a block is not one-dimensional float, or holds NaN or infinity.
+        """
+        return None
+
+    @property
+    def context_s(self) -> float:
+        """Seconds that a chunk must reach beyond each side of a frame's hop cell for the frame to be exact.
+
+        What attention over the whole clip adds is not counted: it sees as much as it is given.
+        """
+        return (self.grid.window - self.grid.hop) / 2 / self.grid.sample_rate_hz
+
+    @property
+    def one_pass_samples(self) -> int | None:
+        """The most samples that the network can see at once; None when there is no bound."""
+        return None
 
     @property
     def module(self) -> nn.Module | None:

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 
 from subtone.errors import UpstreamError
 from subtone.upstreams import valid
-from subtone.upstreams.base import Encoded, FrameGrid, Wave
+from subtone.upstreams.base import Encoded, FrameGrid, Survey, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack, zero_mean_unit_variance
+from subtone.upstreams.cores import CnnCore, tap_layers
 from subtone.upstreams.group_norm import ClipwiseFirstConv
 from subtone.upstreams.huggingface import HuggingFaceUpstream
 from subtone.upstreams.precision import full_precision
+from subtone.upstreams.surveys import WaveSurvey, of_kind, survey_wave
 
 _CLASSES = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -63,6 +66,9 @@ class CnnUpstream(HuggingFaceUpstream):
         self.dim = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers) + 1
         self.min_samples = window
+        first = self._module.get_submodule("feature_extractor.conv_layers")[0]  # type: ignore[index]
+        self._first: ClipwiseFirstConv | None = first if isinstance(first, ClipwiseFirstConv) else None
+        self._core = CnnCore(self._module, first=0 if self._first is None else 1)
         layer_norm = getattr(config, "feat_extract_norm", "layer") == "layer"
         self.normalize = bool((checkpoint.preprocessor or {}).get("do_normalize", layer_norm))
 
@@ -82,7 +88,9 @@ class CnnUpstream(HuggingFaceUpstream):
             convolutions[0].layer_norm if hasattr(convolutions[0], "layer_norm") else None, nn.GroupNorm
         ):
             convolutions[0] = ClipwiseFirstConv(convolutions[0])
-        for part in module.get_submodule("encoder").modules():
+        encoder = module.get_submodule("encoder")
+        tap_layers(encoder)
+        for part in encoder.modules():
             if isinstance(part, nn.Conv1d) and part.kernel_size[0] > 1:
                 valid.zero_padding_before(part)
         if config["model_type"] == "wav2vec2-conformer":
@@ -123,6 +131,42 @@ class CnnUpstream(HuggingFaceUpstream):
         frames = torch.stack(output.hidden_states, dim=1)  # (batch, layers, frames, dim)
         mask = mask_of(num_frames, wave.device)  # (batch, frames)
         return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)
+
+    def survey(self, blocks: Iterable[Wave]) -> WaveSurvey | None:
+        """Collect the moments of the samples and of the first convolution's patches; see `Upstream.survey`."""
+        if self._first is None and not self.normalize:
+            return None
+        return survey_wave(
+            blocks,
+            shortest=self.min_samples,
+            patch=None
+            if self._first is None
+            else (self._first.conv.kernel_size[0], self._first.conv.stride[0]),
+            pad_with_mean=self.normalize,
+        )
+
+    @torch.no_grad()
+    def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
+        """Return the normalised samples, or the first layer of a group-norm encoder; see `Upstream.front`.
+
+        Samples after the last frame's are left out, so that clips of equally many frames are of one shape.
+        """
+        (clip,) = as_clips([wave], self.device)
+        if self.normalize or self._first is not None:
+            survey = of_kind(survey, WaveSurvey) or self.survey([clip.cpu()])
+        mean, scale = 0.0, 1.0
+        if self.normalize:
+            mean, scale = survey.mean, (survey.variance + 1e-7) ** -0.5
+        if len(clip) < self.min_samples:
+            clip = functional.pad(clip, (0, self.min_samples - len(clip)), value=mean)
+        clip = clip[: self.grid.hop * (self.grid.num_frames(len(clip)) - 1) + self.grid.window]
+        if self._first is None:
+            return ((clip - mean) * scale)[:, None]  # (samples, 1)
+        return self._first.of_clip(clip, survey, scale)  # (inputs, channels)
+
+    def core(self) -> CnnCore:
+        """Return the network after `front`; see `Upstream.core`."""
+        return self._core
 
     @contextmanager
     def _input_gradient(self, wave: Tensor) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from subtone.errors import UpstreamError
 from subtone.upstreams import kaldi
-from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
+from subtone.upstreams.base import Encoded, FrameGrid, Survey, Upstream, Wave
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.files import write_whole
 
@@ -135,6 +135,16 @@ class FilterBank(Upstream):
         frames = stack(features)[:, None]  # (batch, 1, frames, dim)
         mask = mask_of([len(f) for f in features], self._device)  # (batch, frames)
         return Encoded(frames, mask, tuple(len(clip) < self.min_samples for clip in clips))
+
+    @torch.no_grad()
+    def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
+        """Return the frames themselves, ``(frames, dim)``; see `Upstream.front`."""
+        (clip,) = as_clips([wave], self._device)
+        return self._features(lengthen(clip, self.min_samples))
+
+    def core(self) -> None:
+        """Return None: there is no network."""
+        return None
 
     def _features(self, clip: Tensor) -> Tensor:
         features = kaldi.filter_bank(clip, self.options.num_mel)  # (frames, num_mel)

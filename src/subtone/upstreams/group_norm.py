@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import GELUActivation
 
 from subtone.upstreams import valid
+from subtone.upstreams.surveys import WaveSurvey
 
 
 class ClipwiseFirstConv(nn.Module):
@@ -35,6 +37,48 @@ class ClipwiseFirstConv(nn.Module):
         self.layer_norm: nn.GroupNorm = layer.layer_norm
         self.activation: nn.Module = layer.activation
 
+    @torch.no_grad()
+    def of_clip(self, samples: Tensor, survey: WaveSurvey, scale: float) -> Tensor:
+        """Return what `forward` gives for one clip or a chunk of one, normalised as its survey says.
+
+        As an output channel is a weighted sum of its patch of samples, its mean and variance over the clip
+        follow from those of the patches, and the norm goes into the weights: one product of matrices does it
+        all. Computed in float32 whatever the weights are.
+
+        Parameters
+        ----------
+        samples
+            ``(samples,)`` float32 as recorded, at least one kernel long.
+        survey
+            Of the whole clip, with its patches.
+        scale
+            What the samples are multiplied by before they enter the network.
+
+        Returns
+        -------
+        Tensor
+            ``(frames, channels)`` float32.
+        """
+        norm, device = self.layer_norm, samples.device
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        assert survey.patch_mean is not None and survey.patch_covariance is not None
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        mean = torch.as_tensor(survey.patch_mean, dtype=exact, device=device)  # (kernel,)
+        covariance = torch.as_tensor(survey.patch_covariance, dtype=exact, device=device)  # (kernel, kernel)
+        weight = self.conv.weight[:, 0].to(exact) * scale  # (channels, kernel)
+        variance = ((weight @ covariance) * weight).sum(dim=1)  # (channels,)
+        gain = norm.weight.to(exact) * torch.rsqrt(variance.clamp(min=0) + norm.eps)
+        weight = gain[:, None] * weight
+        # The offset of the recording is taken off the samples first, so that it costs no precision.
+        offset = float(mean.mean())
+        bias = norm.bias.to(exact) - weight @ (mean - offset)  # (channels,)
+        patches = (samples - offset).unfold(0, kernel, stride)  # (frames, kernel)
+        normed = torch.addmm(bias.float(), patches, weight.float().T)  # (frames, channels)
+        if _is_gelu(self.activation):
+            return torch.ops.aten.gelu_(normed)  # in place: to write it elsewhere takes four times as long
+        activated: Tensor = self.activation(normed)
+        return activated
+
     def forward(self, wave: Tensor) -> Tensor:
         """Map ``(batch, 1, samples)`` to ``(batch, channels, frames)``, zero beyond a clip's end."""
         frames = self.conv(wave)  # (batch, channels, frames)
@@ -48,6 +92,14 @@ class ClipwiseFirstConv(nn.Module):
             )
         activated: Tensor = self.activation(normed)
         return activated
+
+
+def _is_gelu(activation: nn.Module) -> bool:
+    return (
+        isinstance(activation, nn.GELU)
+        and activation.approximate == "none"
+        or (isinstance(activation, GELUActivation) and activation.act is functional.gelu)
+    )
 
 
 def clipwise_group_norm(frames: Tensor, num_frames: list[int], norm: nn.GroupNorm) -> Tensor:

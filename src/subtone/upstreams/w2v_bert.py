@@ -11,9 +11,10 @@ from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from subtone.errors import UpstreamError
 from subtone.upstreams import kaldi
-from subtone.upstreams.base import Encoded, FrameGrid, Wave
+from subtone.upstreams.base import Encoded, FrameGrid, Survey, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
+from subtone.upstreams.cores import LayersCore, tap_layers
 from subtone.upstreams.huggingface import HuggingFaceUpstream
 from subtone.upstreams.precision import full_precision
 
@@ -40,6 +41,7 @@ class W2vBertUpstream(HuggingFaceUpstream):
         hop = kaldi.HOP * self._stride
         window = kaldi.WINDOW + kaldi.HOP * (self._stride - 1)
         self.grid = FrameGrid(hop=hop, window=window, offset=(window - hop) // 2)
+        self._core = LayersCore(self._module)
         self.dim = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers) + 1
         # The variance of a band needs two filter-bank frames.
@@ -54,6 +56,7 @@ class W2vBertUpstream(HuggingFaceUpstream):
         settings.use_intermediate_ffn_before_adapter = False
         settings.return_dict = True
         module: nn.Module = Wav2Vec2BertModel(settings)
+        tap_layers(module.get_submodule("encoder"))
         return module
 
     def front_end(self) -> dict[str, Any]:
@@ -72,6 +75,16 @@ class W2vBertUpstream(HuggingFaceUpstream):
         frames = torch.stack(output.hidden_states, dim=1)  # (batch, layers, frames, dim)
         too_short = tuple(len(clip) < self.min_samples for clip in clips)
         return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)
+
+    @torch.no_grad()
+    def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
+        """Return the stacked, normalised filter banks ``(frames, num_mel * stride)``; see `Upstream.front`."""
+        (clip,) = as_clips([wave], self.device)
+        return self._features(lengthen(clip, self.min_samples))
+
+    def core(self) -> LayersCore:
+        """Return the network after `front`; see `Upstream.core`."""
+        return self._core
 
     def _features(self, clip: Tensor) -> Tensor:
         """Return the stacked, normalised filter banks of a clip, ``(frames, num_mel * stride)``."""

@@ -20,7 +20,7 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from subtone.errors import UpstreamError
-from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Wave
+from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Survey, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.huggingface import HuggingFaceUpstream
@@ -59,6 +59,7 @@ class WhisperUpstream(HuggingFaceUpstream):
         self.min_samples = _FFT
         self._num_mel = int(config.num_mel_bins)
         self._positions = int(config.max_source_positions)
+        self._core = WhisperCore(self._module)
         for key, expected in (("n_fft", _FFT), ("hop_length", _MEL_HOP), ("feature_size", self._num_mel)):
             given = (checkpoint.preprocessor or {}).get(key, expected)
             if given != expected:
@@ -77,6 +78,27 @@ class WhisperUpstream(HuggingFaceUpstream):
     def front_end(self) -> dict[str, Any]:
         """Return the mel bands; the rest is fixed."""
         return {"num_mel": self._num_mel}
+
+    @property
+    def one_pass_samples(self) -> int:
+        """The most samples that give no more frames than the encoder has positions: a hop over 30 s."""
+        return self._positions * _HOP + _MEL_HOP - 1
+
+    @torch.no_grad()
+    def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
+        """Return the log-mel spectrogram ``(mel frames, num_mel)``; see `Upstream.front`."""
+        (clip,) = as_clips([wave], self.device)
+        if len(clip) > self.one_pass_samples:
+            raise UpstreamError(
+                f"a wave of {len(clip)} samples has more frames than the {self._positions} positions of "
+                f"{self.name!r}; cut it into chunks of at most {self.one_pass_samples} samples"
+            )
+        with full_precision(self.device):
+            return log_mel(lengthen(clip, self.min_samples), self._num_mel)
+
+    def core(self) -> WhisperCore:
+        """Return the encoder after `front`; see `Upstream.core`."""
+        return self._core
 
     def encode(self, waves: Sequence[Wave]) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
@@ -135,7 +157,37 @@ class WhisperUpstream(HuggingFaceUpstream):
         return [rows[:n] for rows, n in zip(stacked, num_frames, strict=True)]
 
 
-def log_mel(wave: Tensor, num_mel: int) -> Tensor:
+class WhisperCore(nn.Module):
+    """Map a log-mel spectrogram ``(1, mel frames, num_mel)`` to ``(layers, frames, dim)``, for one clip.
+
+    Shares the parts of the encoder. Positions are cut to the clip where it runs, so that a traced copy takes
+    clips of any length that the positions hold.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.conv1: nn.Module = encoder.conv1
+        self.conv2: nn.Module = encoder.conv2
+        self.positions: nn.Embedding = encoder.embed_positions
+        self.layers: nn.ModuleList = encoder.layers
+        self.layer_norm: nn.Module = encoder.layer_norm
+        self.training = encoder.training
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class; the layers are in the precision of the weights."""
+        x = inputs.to(self.positions.weight.dtype).transpose(1, 2)  # (1, num_mel, mel frames)
+        x = functional.gelu(self.conv1(x))  # (1, dim, mel frames)
+        x = functional.gelu(self.conv2(x)).transpose(1, 2)  # (1, frames, dim)
+        x = x + self.positions.weight[: x.shape[1]]
+        layers = [x]
+        for layer in self.layers:
+            x = layer(x, None)
+            layers.append(x)
+        layers[-1] = self.layer_norm(x)  # as published: the last hidden state is the normed one
+        return torch.cat(layers)  # (layers, frames, dim)
+
+
+def log_mel(wave: Tensor, num_mel: int, loudest: float | None = None) -> Tensor:
     """Return Whisper's log-mel spectrogram of a clip as long as it is.
 
     Power of a 400-point Hann spectrum every 160 samples, the clip mirrored at its ends; Slaney mel bands;
@@ -147,6 +199,8 @@ def log_mel(wave: Tensor, num_mel: int) -> Tensor:
         ``(samples,)`` float, 16 kHz, at least 400 samples.
     num_mel
         Mel bands: 80, or 128 since large-v3.
+    loudest
+        The maximum to floor below, of the clip that ``wave`` is a chunk of; None for that of ``wave``.
 
     Returns
     -------
@@ -159,7 +213,7 @@ def log_mel(wave: Tensor, num_mel: int) -> Tensor:
     ]  # (bins, mel frames)
     power = spectrum.real.square() + spectrum.imag.square()
     mel = (_mel_filters(num_mel).to(wave.device) @ power).clamp(min=1e-10).log10()  # (num_mel, mel frames)
-    mel = torch.maximum(mel, mel.max() - 8.0)
+    mel = torch.maximum(mel, mel.max() - 8.0) if loudest is None else mel.clamp(min=loudest - 8.0)
     return ((mel + 4.0) / 4.0).T.contiguous()  # (mel frames, num_mel)
 
 
