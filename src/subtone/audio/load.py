@@ -70,7 +70,7 @@ def load_audio(
     array([0.5, 0.5], dtype=float32)
     """
     resolved = resolve(source)
-    first, last = _span(start_s, end_s, resolved.name)
+    first, last = check_span(start_s, end_s, resolved.name)
     check_channel(channel)
     with open_reader(resolved) as reader:
         duration_s = reader.info.duration_s
@@ -153,7 +153,8 @@ def audio_digest(source: AudioSource) -> str:
         return digest.hexdigest()
 
 
-def _span(start_s: float, end_s: float | None, name: str) -> tuple[int, int | None]:
+def check_span(start_s: float, end_s: float | None, name: str) -> tuple[int, int | None]:
+    """Return a part's first sample and the one behind its last (None: the end), or raise `AudioError`."""
     if not (math.isfinite(start_s) and start_s >= 0):
         raise AudioError(f"{name}: start_s must be 0 or more seconds, got {start_s!r}")
     first = round(start_s * SAMPLE_RATE_HZ)

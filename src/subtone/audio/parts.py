@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from subtone.audio.load import load_audio, read_blocks
+from subtone.audio.load import check_span, load_audio, read_blocks
 from subtone.audio.source import SAMPLE_RATE_HZ, AudioSource, Channel, resolve
 from subtone.errors import AudioError
 
@@ -54,8 +54,9 @@ def read_part(
     if end_s is not None and end_s - start_s <= held_s:
         yield load_audio(source, channel, start_s=start_s, end_s=end_s)
         return
-    at, first = 0, round(start_s * SAMPLE_RATE_HZ)
-    last = None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
+    name = resolve(source).name
+    first, last = check_span(start_s, end_s, name)
+    at = 0
     for block in read_blocks(source, channel, block_s=BLOCK_S):
         wave = block[max(0, first - at) : None if last is None else max(0, last - at)]
         at += len(block)
@@ -65,6 +66,6 @@ def read_part(
             return
     if at <= first:
         raise AudioError(
-            f"{resolve(source).name}: start {start_s:g} s lies behind the recording's end "
+            f"{name}: start {start_s:g} s lies behind the recording's end "
             f"({at / SAMPLE_RATE_HZ:.3f} s)"
         )
