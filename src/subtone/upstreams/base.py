@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from subtone.errors import UpstreamError
+from subtone.upstreams.mode import evaluation
+from subtone.upstreams.precision import full_precision
+from subtone.upstreams.surveys import Survey, one_each
 
 SAMPLE_RATE_HZ = 16_000
 """The sampling rate of every upstream; ``subtone.load_audio`` resamples to it."""
@@ -102,10 +105,6 @@ class Encoded:
     too_short: tuple[bool, ...]
 
 
-class Survey:
-    """What a clip's frames depend on over the whole clip, beyond their surroundings; see `Upstream.survey`."""
-
-
 class Upstream(abc.ABC):
     """Waves in, frames of all layers out; a clip's frames are the same alone and in any batch.
 
@@ -130,13 +129,16 @@ class Upstream(abc.ABC):
     min_samples: int
 
     @abc.abstractmethod
-    def encode(self, waves: Sequence[Wave]) -> Encoded:
+    def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; differentiable when gradients are enabled.
 
         Parameters
         ----------
         waves
             Clips, each ``(samples,)`` float at 16 kHz, NumPy or torch, at least one.
+        surveys
+            For each wave that is a chunk of a clip: the survey of that clip; None for a whole clip. None for
+            whole clips throughout.
 
         Returns
         -------
@@ -146,7 +148,8 @@ class Upstream(abc.ABC):
         Raises
         ------
         UpstreamError
-            If a clip is not one-dimensional float, or holds NaN or infinity.
+            If a clip is not one-dimensional float, or holds NaN or infinity; if a survey is of another family
+            or there is not one for each wave.
         """
 
     @abc.abstractmethod
@@ -194,7 +197,7 @@ class Upstream(abc.ABC):
         loaded).
         """
 
-    def survey(self, blocks: Iterable[Wave]) -> Survey | None:
+    def survey(self, blocks: Iterable[Wave]) -> Survey | None:  # noqa: ARG002
         """Look through a clip once for what each of its frames depends on, so that chunks can be encoded alone.
 
         Parameters
@@ -242,16 +245,20 @@ class Upstream(abc.ABC):
     def to(self, device: str | torch.device) -> Upstream:
         """Move to a device, in place; returns itself."""
 
-    def extract(self, waves: Sequence[Wave]) -> list[npt.NDArray[np.float32]]:
+    def extract(
+        self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
         """Return the frames of each clip, one clip at a time: the fastest way on few CPU cores.
 
         Runs in evaluation mode without gradients, whatever mode the network is in, and leaves that mode as it
-        was.
+        was. Several threads may call it at once.
 
         Parameters
         ----------
         waves
             Clips, each ``(samples,)`` float at 16 kHz, NumPy or torch; may be empty.
+        surveys
+            As for `encode`.
 
         Returns
         -------
@@ -261,25 +268,31 @@ class Upstream(abc.ABC):
         Raises
         ------
         UpstreamError
-            If a clip is not one-dimensional float, or holds NaN or infinity.
+            As for `encode`.
         """
-        modes = [] if self.module is None else [(part, part.training) for part in self.module.modules()]
-        if self.module is not None:
-            self.module.eval()
-        try:
-            with torch.no_grad():
-                return [self._extract_one(wave, number) for number, wave in enumerate(waves)]
-        finally:
-            for part, training in modes:
-                part.training = training
+        each = one_each(surveys, len(waves))
+        with evaluation(self.module), torch.no_grad():
+            return [
+                self._extract_one(wave, survey, number)
+                for number, (wave, survey) in enumerate(zip(waves, each, strict=True))
+            ]
 
-    def _extract_one(self, wave: Wave, number: int) -> npt.NDArray[np.float32]:
+    def _extract_one(self, wave: Wave, survey: Survey | None, number: int) -> npt.NDArray[np.float32]:
         try:
-            encoded = self.encode([wave])
+            frames = self._frames_of(wave, survey)  # (layers, frames, dim)
         except UpstreamError as error:
-            # The batch of one calls every clip "wave 0"; name the clip that the caller knows.
+            # What is done to one clip calls every clip "wave 0"; name the clip that the caller knows.
             raise UpstreamError(str(error).replace("wave 0", f"wave {number}", 1)) from None
-        frames: npt.NDArray[np.float32] = encoded.frames[0].float().cpu().numpy()  # (layers, frames, dim)
+        found: npt.NDArray[np.float32] = frames.float().cpu().numpy()
+        return found
+
+    def _frames_of(self, wave: Wave, survey: Survey | None) -> Tensor:
+        """Return ``(layers, frames, dim)`` of one clip or chunk."""
+        inputs, core = self.front(wave, survey)[None], self.core()  # (1, inputs, channels)
+        if core is None:
+            return inputs
+        with full_precision(inputs.device):
+            frames: Tensor = core(inputs)
         return frames
 
     def __repr__(self) -> str:

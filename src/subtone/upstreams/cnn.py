@@ -17,18 +17,18 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional
 
 from subtone.errors import UpstreamError
-from subtone.upstreams import valid
-from subtone.upstreams.base import Encoded, FrameGrid, Survey, Wave
+from subtone.upstreams import passes, valid
+from subtone.upstreams.base import Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack, zero_mean_unit_variance
 from subtone.upstreams.cores import CnnCore, tap_layers
 from subtone.upstreams.group_norm import ClipwiseFirstConv
 from subtone.upstreams.huggingface import HuggingFaceUpstream
+from subtone.upstreams.passes import MomentsSum
 from subtone.upstreams.precision import full_precision
-from subtone.upstreams.surveys import WaveSurvey, of_kind, survey_wave
+from subtone.upstreams.surveys import Moments, Survey, WaveSurvey, of_kind, one_each
 
 _CLASSES = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -69,6 +69,13 @@ class CnnUpstream(HuggingFaceUpstream):
         first = self._module.get_submodule("feature_extractor.conv_layers")[0]  # type: ignore[index]
         self._first: ClipwiseFirstConv | None = first if isinstance(first, ClipwiseFirstConv) else None
         self._core = CnnCore(self._module, first=0 if self._first is None else 1)
+        # Frames to each side that the convolutions of relative positions see; a conformer's go unused.
+        positional = (
+            part.kernel_size[0] // 2
+            for part in self._module.get_submodule("encoder.pos_conv_embed").modules()
+            if isinstance(part, nn.Conv1d)
+        )
+        self._reach = 0 if checkpoint.model_type == "wav2vec2-conformer" else sum(positional)
         layer_norm = getattr(config, "feat_extract_norm", "layer") == "layer"
         self.normalize = bool((checkpoint.preprocessor or {}).get("do_normalize", layer_norm))
 
@@ -105,21 +112,55 @@ class CnnUpstream(HuggingFaceUpstream):
         """Return whether clips are normalised."""
         return {"normalize": self.normalize}
 
-    def encode(self, waves: Sequence[Wave]) -> Encoded:
+    @property
+    def context_s(self) -> float:
+        """Half the convolutions' receptive field, and the reach of the positional ones; see `Upstream`."""
+        return super().context_s + self._reach * self.grid.hop / self.grid.sample_rate_hz
+
+    def survey(self, blocks: Iterable[Wave]) -> WaveSurvey | None:
+        """Collect the moments of the samples and of the first convolution's patches; see `Upstream.survey`."""
+        if self._first is None and not self.normalize:
+            return None
+        samples = MomentsSum(1)
+
+        def to_the_end() -> Iterator[Tensor]:
+            for piece in passes.pieces(blocks):
+                samples.add(piece[:, None])
+                yield piece
+            # As in `encode`, where a short clip is padded after it was normalised: zero is then its mean.
+            silence = float(samples.mean) if self.normalize else 0.0
+            yield torch.full((max(0, self.min_samples - samples.count),), silence)
+
+        patches = self._patches_of(to_the_end())
+        return WaveSurvey(float(samples.mean), float(samples.covariance()), patches)
+
+    def _patches_of(self, parts: Iterable[Tensor]) -> Moments | None:
+        """Return the moments of what a group-norm encoder's first convolution sees; None for other encoders."""
+        if self._first is None:
+            for _ in parts:
+                pass
+            return None
+        kernel, stride = self._first.conv.kernel_size[0], self._first.conv.stride[0]
+        found = MomentsSum(kernel)
+        for stretch in passes.stretches(parts, kernel, stride):
+            found.add(stretch.unfold(0, kernel, stride))
+        return found.moments()
+
+    def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
         clips = as_clips(waves, self.device)
+        known = [of_kind(survey, WaveSurvey) for survey in one_each(surveys, len(clips))]
         too_short = tuple(len(clip) < self.min_samples for clip in clips)
-        if self.normalize:
-            clips = [zero_mean_unit_variance(clip) for clip in clips]
-        clips = [lengthen(clip, self.min_samples) for clip in clips]
+        prepared = [self._prepared(clip, survey) for clip, survey in zip(clips, known, strict=True)]
+        clips, patches = [samples for samples, _ in prepared], [moments for _, moments in prepared]
         num_samples = [len(clip) for clip in clips]
         num_frames = [self.grid.num_frames(n) for n in num_samples]
         wave = stack(clips).to(self.dtype)  # (batch, samples)
         for part in self._module.modules():
-            if isinstance(part, nn.BatchNorm1d):
+            if isinstance(part, nn.BatchNorm1d) and part.training:
                 part.eval()  # its batch statistics would mix the clips, padding included
         with (
-            valid.batch(num_samples, num_frames),
+            valid.batch(num_samples, num_frames, patches),
             full_precision(wave.device),
             self._input_gradient(wave),
         ):
@@ -132,18 +173,16 @@ class CnnUpstream(HuggingFaceUpstream):
         mask = mask_of(num_frames, wave.device)  # (batch, frames)
         return Encoded(frames.masked_fill(~mask[:, None, :, None], 0.0), mask, too_short)
 
-    def survey(self, blocks: Iterable[Wave]) -> WaveSurvey | None:
-        """Collect the moments of the samples and of the first convolution's patches; see `Upstream.survey`."""
-        if self._first is None and not self.normalize:
-            return None
-        return survey_wave(
-            blocks,
-            shortest=self.min_samples,
-            patch=None
-            if self._first is None
-            else (self._first.conv.kernel_size[0], self._first.conv.stride[0]),
-            pad_with_mean=self.normalize,
-        )
+    def _prepared(self, clip: Tensor, survey: WaveSurvey | None) -> tuple[Tensor, Moments | None]:
+        """Return a clip normalised and long enough, and the moments of its patches if its survey has them."""
+        patches = None if survey is None else survey.patches
+        if self.normalize and survey is None:
+            clip = zero_mean_unit_variance(clip)
+        elif self.normalize and survey is not None:
+            scale = (survey.variance + 1e-7) ** -0.5
+            clip = (clip - survey.mean) * scale
+            patches = None if patches is None else patches.scaled(survey.mean, scale)
+        return lengthen(clip, self.min_samples), patches
 
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
@@ -152,17 +191,13 @@ class CnnUpstream(HuggingFaceUpstream):
         Samples after the last frame's are left out, so that clips of equally many frames are of one shape.
         """
         (clip,) = as_clips([wave], self.device)
-        if self.normalize or self._first is not None:
-            survey = of_kind(survey, WaveSurvey) or self.survey([clip.cpu()])
-        mean, scale = 0.0, 1.0
-        if self.normalize:
-            mean, scale = survey.mean, (survey.variance + 1e-7) ** -0.5
-        if len(clip) < self.min_samples:
-            clip = functional.pad(clip, (0, self.min_samples - len(clip)), value=mean)
-        clip = clip[: self.grid.hop * (self.grid.num_frames(len(clip)) - 1) + self.grid.window]
-        if self._first is None:
-            return ((clip - mean) * scale)[:, None]  # (samples, 1)
-        return self._first.of_clip(clip, survey, scale)  # (inputs, channels)
+        samples, patches = self._prepared(clip, of_kind(survey, WaveSurvey))
+        if self._first is not None and patches is None:
+            patches = self._patches_of([samples.cpu()])
+        samples = samples[: self.grid.hop * (self.grid.num_frames(len(samples)) - 1) + self.grid.window]
+        if self._first is None or patches is None:
+            return samples[:, None].contiguous()  # (samples, 1)
+        return self._first.of_clip(samples, patches)  # (inputs, channels)
 
     def core(self) -> CnnCore:
         """Return the network after `front`; see `Upstream.core`."""
@@ -176,9 +211,11 @@ class CnnUpstream(HuggingFaceUpstream):
         that was computed from others and has them already.
         """
         extractor: Any = self._module.get_submodule("feature_extractor")
-        asks = extractor._requires_grad
-        extractor._requires_grad = asks and not wave.requires_grad
+        if not (extractor.training and extractor._requires_grad and wave.requires_grad):
+            yield
+            return
+        extractor._requires_grad = False
         try:
             yield
         finally:
-            extractor._requires_grad = asks
+            extractor._requires_grad = True

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from subtone.errors import UpstreamError
-from subtone.upstreams import kaldi
-from subtone.upstreams.base import Encoded, FrameGrid, Survey, Upstream, Wave
+from subtone.upstreams import kaldi, passes
+from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.files import write_whole
+from subtone.upstreams.passes import MomentsSum
+from subtone.upstreams.surveys import BandSurvey, LevelSurvey, Survey, of_kind, one_each
 
 Cmvn = Literal["none", "level", "utterance"]
 _SUFFIXES: dict[str, str] = {"none": "", "level": "+level", "utterance": "+cmvn"}
@@ -128,10 +130,29 @@ class FilterBank(Upstream):
         self.min_samples = kaldi.WINDOW
         self._device = torch.device(device)
 
-    def encode(self, waves: Sequence[Wave]) -> Encoded:
+    @property
+    def context_s(self) -> float:
+        """Half a window, and the frames that the deltas see; see `Upstream`."""
+        return super().context_s + kaldi.reach(self.options.deltas) * kaldi.HOP / self.grid.sample_rate_hz
+
+    def survey(self, blocks: Iterable[Wave]) -> LevelSurvey | BandSurvey | None:
+        """Collect what ``+level`` or ``+cmvn`` take off; see `Upstream.survey`."""
+        if self.options.cmvn == "none":
+            return None
+        parts = passes.stretches(passes.pieces(blocks, self.min_samples), kaldi.WINDOW, kaldi.HOP)
+        banks = (kaldi.filter_bank(part, self.options.num_mel) for part in parts)  # each (frames, num_mel)
+        if self.options.cmvn == "level":
+            return LevelSurvey(float(_level(frames.double() for frames in banks)))
+        features = MomentsSum(self.dim)
+        for frames in kaldi.deltas_in_blocks(banks, self.options.deltas):
+            features.add(frames)
+        return BandSurvey(features.mean.numpy(), features.covariance().diagonal().numpy())
+
+    def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
         clips = as_clips(waves, self._device)
-        features = [self._features(lengthen(clip, self.min_samples)) for clip in clips]
+        known = one_each(surveys, len(clips))
+        features = [self._features(clip, survey) for clip, survey in zip(clips, known, strict=True)]
         frames = stack(features)[:, None]  # (batch, 1, frames, dim)
         mask = mask_of([len(f) for f in features], self._device)  # (batch, frames)
         return Encoded(frames, mask, tuple(len(clip) < self.min_samples for clip in clips))
@@ -140,21 +161,28 @@ class FilterBank(Upstream):
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
         """Return the frames themselves, ``(frames, dim)``; see `Upstream.front`."""
         (clip,) = as_clips([wave], self._device)
-        return self._features(lengthen(clip, self.min_samples))
+        return self._features(clip, survey)
 
     def core(self) -> None:
         """Return None: there is no network."""
         return None
 
-    def _features(self, clip: Tensor) -> Tensor:
-        features = kaldi.filter_bank(clip, self.options.num_mel)  # (frames, num_mel)
+    def _features(self, clip: Tensor, survey: Survey | None) -> Tensor:
+        features = kaldi.filter_bank(
+            lengthen(clip, self.min_samples), self.options.num_mel
+        )  # (frames, num_mel)
         if self.options.cmvn == "level":
-            # Each frame's energy weighed by itself: silence before, after or between weighs nothing.
-            energy = features.logsumexp(1) - math.log(self.options.num_mel)  # (frames,), logarithms
-            features = features - ((2 * energy).logsumexp(0) - energy.logsumexp(0))
+            level = of_kind(survey, LevelSurvey)
+            features = features - (_level([features]) if level is None else level.level)
         features = kaldi.add_deltas(features, self.options.deltas)  # (frames, dim)
         if self.options.cmvn == "utterance":
-            variance, mean = torch.var_mean(features, dim=0, correction=0)
+            bands = of_kind(survey, BandSurvey)
+            if bands is None:
+                variance, mean = torch.var_mean(features, dim=0, correction=0)
+            else:
+                mean, variance = (
+                    torch.tensor(values).to(features) for values in (bands.mean, bands.variance)
+                )
             features = (features - mean) * torch.rsqrt(variance + 1e-7)
         return features
 
@@ -181,3 +209,16 @@ class FilterBank(Upstream):
         """Compute on another device from now on; returns itself."""
         self._device = torch.device(device)
         return self
+
+
+def _level(banks: Iterable[Tensor]) -> Tensor:
+    """Return the logarithm of the mean energy of a clip's frames, each weighed by its energy.
+
+    So weighed, silence before, after or between weighs nothing.
+    """
+    squares, energies = [], []
+    for frames in banks:  # (frames, num_mel)
+        energy = frames.logsumexp(1) - math.log(frames.shape[1])  # (frames,), logarithms
+        squares.append((2 * energy).logsumexp(0))
+        energies.append(energy.logsumexp(0))
+    return torch.stack(squares).logsumexp(0) - torch.stack(energies).logsumexp(0)

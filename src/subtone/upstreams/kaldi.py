@@ -6,6 +6,7 @@ The numbers are those of Kaldi's ``compute-fbank-feats --dither=0`` and ``add-de
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import torch
@@ -99,6 +100,33 @@ def add_deltas(features: Tensor, order: int = 2) -> Tensor:
         taps = features[(positions + around).clamp(0, len(features) - 1)]  # (frames, taps, dim)
         parts.append(torch.einsum("ftd,t->fd", taps, weights))
     return torch.cat(parts, dim=1)
+
+
+def reach(order: int) -> int:
+    """Return how many frames to each side the derivatives up to ``order`` see."""
+    return 2 * order
+
+
+def deltas_in_blocks(blocks: Iterable[Tensor], order: int) -> Iterator[Tensor]:
+    """Yield what `add_deltas` gives of a whole clip, block by block.
+
+    Parameters
+    ----------
+    blocks
+        The features of a clip in order, each ``(frames, dim)``; at least one frame in all.
+    order
+        As for `add_deltas`.
+    """
+    margin, start = reach(order), 0
+    held: Tensor | None = None
+    for block in blocks:
+        held = block if held is None else torch.cat([held, block])
+        if len(held) <= 2 * margin:
+            continue
+        yield add_deltas(held, order)[start : len(held) - margin]
+        held, start = held[len(held) - 2 * margin :], margin
+    if held is not None:
+        yield add_deltas(held, order)[start:]
 
 
 def _povey(dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+_LOCK = threading.Lock()
+_users = 0
+_before: Any = None
+
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Run float32 convolutions in float32: with TF32 a clip's frames would differ by 1e-3 between batches."""
+    """Run float32 convolutions in float32: with TF32 a clip's frames would differ by 1e-3 between batches.
+
+    The setting is one for the whole process: the last of the threads inside restores what it was.
+    """
+    global _users, _before
     if device.type != "cuda":
         yield
         return
@@ -21,9 +30,15 @@ def full_precision(device: torch.device) -> Iterator[None]:
     switch, name, exact = cudnn, "allow_tf32", False
     if hasattr(cudnn, "conv"):  # torch 2.9 and later
         switch, name, exact = cudnn.conv, "fp32_precision", "ieee"
-    before = getattr(switch, name)
-    setattr(switch, name, exact)
+    with _LOCK:
+        _users += 1
+        if _users == 1:
+            _before = getattr(switch, name)
+            setattr(switch, name, exact)
     try:
         yield
     finally:
-        setattr(switch, name, before)
+        with _LOCK:
+            _users -= 1
+            if _users == 0:
+                setattr(switch, name, _before)

@@ -15,18 +15,33 @@ from typing import Any
 from torch import Tensor, nn
 
 from subtone.upstreams.clips import mask_of
+from subtone.upstreams.surveys import Moments
 
 _SAMPLES: ContextVar[tuple[int, ...] | None] = ContextVar("valid_samples", default=None)
+_PATCHES: ContextVar[tuple[Moments | None, ...] | None] = ContextVar("patch_moments", default=None)
 _FRAMES: ContextVar[tuple[int, ...] | None] = ContextVar("valid_frames", default=None)
 
 
 @contextmanager
-def batch(num_samples: Sequence[int], num_frames: Sequence[int]) -> Iterator[None]:
-    """Declare the valid samples and frames of each clip while the network runs."""
+def batch(
+    num_samples: Sequence[int], num_frames: Sequence[int], patches: Sequence[Moments | None]
+) -> Iterator[None]:
+    """Declare the valid samples and frames of each clip while the network runs.
+
+    Parameters
+    ----------
+    num_samples, num_frames
+        Of each clip.
+    patches
+        For each chunk of a clip, the moments of the first convolution's patches over that clip; None for what
+        is to be normalised by itself.
+    """
     samples_token, frames_token = _SAMPLES.set(tuple(num_samples)), _FRAMES.set(tuple(num_frames))
+    patches_token = _PATCHES.set(tuple(patches))
     try:
         yield
     finally:
+        _PATCHES.reset(patches_token)
         _SAMPLES.reset(samples_token)
         _FRAMES.reset(frames_token)
 
@@ -34,6 +49,11 @@ def batch(num_samples: Sequence[int], num_frames: Sequence[int]) -> Iterator[Non
 def samples() -> tuple[int, ...] | None:
     """Return the valid samples of each clip in flight, or None outside a batch."""
     return _SAMPLES.get()
+
+
+def patches() -> tuple[Moments | None, ...]:
+    """Return the moments of the patches of each chunk in flight, inside a batch."""
+    return _PATCHES.get() or ()
 
 
 def zero_padding_before(conv: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from subtone.errors import UpstreamError
-from subtone.upstreams import kaldi
-from subtone.upstreams.base import Encoded, FrameGrid, Survey, Wave
+from subtone.upstreams import kaldi, passes
+from subtone.upstreams.base import Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.cores import LayersCore, tap_layers
 from subtone.upstreams.huggingface import HuggingFaceUpstream
+from subtone.upstreams.passes import MomentsSum
 from subtone.upstreams.precision import full_precision
+from subtone.upstreams.surveys import BandSurvey, Survey, of_kind, one_each
 
 
 class W2vBertUpstream(HuggingFaceUpstream):
@@ -63,10 +65,19 @@ class W2vBertUpstream(HuggingFaceUpstream):
         """Return mel bands and stride."""
         return {"num_mel": self._num_mel, "stride": self._stride}
 
-    def encode(self, waves: Sequence[Wave]) -> Encoded:
+    def survey(self, blocks: Iterable[Wave]) -> BandSurvey:
+        """Collect mean and variance of each mel band; see `Upstream.survey`."""
+        bands = MomentsSum(self._num_mel)
+        parts = passes.pieces(blocks, self.min_samples)
+        for stretch in passes.stretches(parts, kaldi.WINDOW, kaldi.HOP):
+            bands.add(kaldi.filter_bank(stretch, self._num_mel))
+        return BandSurvey(bands.mean.numpy(), bands.covariance(correction=1).diagonal().numpy())
+
+    def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
         clips = as_clips(waves, self.device)
-        inputs = [self._features(lengthen(clip, self.min_samples)) for clip in clips]
+        known = one_each(surveys, len(clips))
+        inputs = [self._features(clip, survey) for clip, survey in zip(clips, known, strict=True)]
         num_frames = [len(x) for x in inputs]
         mask = mask_of(num_frames, self.device)  # (batch, frames)
         x = stack(inputs).to(self.dtype)  # (batch, frames, num_mel * stride)
@@ -80,16 +91,20 @@ class W2vBertUpstream(HuggingFaceUpstream):
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
         """Return the stacked, normalised filter banks ``(frames, num_mel * stride)``; see `Upstream.front`."""
         (clip,) = as_clips([wave], self.device)
-        return self._features(lengthen(clip, self.min_samples))
+        return self._features(clip, survey)
 
     def core(self) -> LayersCore:
         """Return the network after `front`; see `Upstream.core`."""
         return self._core
 
-    def _features(self, clip: Tensor) -> Tensor:
+    def _features(self, clip: Tensor, survey: Survey | None) -> Tensor:
         """Return the stacked, normalised filter banks of a clip, ``(frames, num_mel * stride)``."""
-        banks = kaldi.filter_bank(clip, self._num_mel)  # (banks, num_mel)
-        variance, mean = torch.var_mean(banks, dim=0, correction=1)
+        banks = kaldi.filter_bank(lengthen(clip, self.min_samples), self._num_mel)  # (banks, num_mel)
+        known = of_kind(survey, BandSurvey)
+        if known is None:
+            variance, mean = torch.var_mean(banks, dim=0, correction=1)
+        else:
+            mean, variance = (torch.tensor(values).to(banks) for values in (known.mean, known.variance))
         banks = (banks - mean) * torch.rsqrt(variance + 1e-7)
         num_frames = len(banks) // self._stride
         return banks[: num_frames * self._stride].reshape(num_frames, -1)  # (frames, num_mel * stride)

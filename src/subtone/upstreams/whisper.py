@@ -7,7 +7,8 @@ utterance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -20,11 +21,13 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from subtone.errors import UpstreamError
-from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Survey, Wave
+from subtone.upstreams import passes
+from subtone.upstreams.base import SAMPLE_RATE_HZ, Encoded, FrameGrid, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.huggingface import HuggingFaceUpstream
 from subtone.upstreams.precision import full_precision
+from subtone.upstreams.surveys import LevelSurvey, Survey, of_kind, one_each
 
 _FFT = 400  # samples: 25 ms
 _MEL_HOP = 160  # samples: 10 ms
@@ -84,6 +87,17 @@ class WhisperUpstream(HuggingFaceUpstream):
         """The most samples that give no more frames than the encoder has positions: a hop over 30 s."""
         return self._positions * _HOP + _MEL_HOP - 1
 
+    def survey(self, blocks: Iterable[Wave]) -> LevelSurvey:
+        """Find the clip's loudest band in base-10 logarithms, below which its spectrogram is floored.
+
+        Whisper's own transcriber floors a long recording so, by its loudest moment, before it cuts windows of
+        30 s out of the spectrogram. (Without a survey, a long clip is cut first: see the class.)
+        """
+        level = -math.inf
+        for stretch in passes.stretches(_mirrored(passes.pieces(blocks, self.min_samples)), _FFT, _MEL_HOP):
+            level = max(level, float(_log_power(stretch, self._num_mel).max()))
+        return LevelSurvey(level)
+
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
         """Return the log-mel spectrogram ``(mel frames, num_mel)``; see `Upstream.front`."""
@@ -94,18 +108,32 @@ class WhisperUpstream(HuggingFaceUpstream):
                 f"{self.name!r}; cut it into chunks of at most {self.one_pass_samples} samples"
             )
         with full_precision(self.device):
-            return log_mel(lengthen(clip, self.min_samples), self._num_mel)
+            return self._spectrogram(clip, of_kind(survey, LevelSurvey))
+
+    def _spectrogram(self, clip: Tensor, survey: LevelSurvey | None) -> Tensor:
+        loudest = None if survey is None else survey.level
+        return log_mel(lengthen(clip, self.min_samples), self._num_mel, loudest)  # (mel frames, num_mel)
+
+    def _frames_of(self, wave: Wave, survey: Survey | None) -> Tensor:
+        (clip,) = as_clips([wave], self.device)
+        found = [super(WhisperUpstream, self)._frames_of(piece, survey) for piece in self._pieces(clip)]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)  # (layers, frames, dim)
 
     def core(self) -> WhisperCore:
         """Return the encoder after `front`; see `Upstream.core`."""
         return self._core
 
-    def encode(self, waves: Sequence[Wave]) -> Encoded:
+    def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
         clips = as_clips(waves, self.device)
+        known = [of_kind(survey, LevelSurvey) for survey in one_each(surveys, len(clips))]
         too_short = tuple(len(clip) < self.min_samples for clip in clips)
         pieces = [self._pieces(clip) for clip in clips]
-        flat = [piece for clip in pieces for piece in clip]
+        flat = [
+            self._spectrogram(piece, survey)
+            for clip, survey in zip(pieces, known, strict=True)
+            for piece in clip
+        ]
         size = max(len(clips), _PIECES)  # a clip of hours must not become one huge batch
         with full_precision(self.device):
             batches = [self._encode_pieces(flat[i : i + size]) for i in range(0, len(flat), size)]
@@ -124,12 +152,10 @@ class WhisperUpstream(HuggingFaceUpstream):
         cuts = [_HOP * (num_frames * i // num_pieces) for i in range(num_pieces)] + [len(clip)]
         return [lengthen(clip[start:end], self.min_samples) for start, end in pairwise(cuts)]
 
-    def _encode_pieces(self, pieces: list[Tensor]) -> list[Tensor]:
-        """Return ``(frames, layers, dim)`` of each piece."""
+    def _encode_pieces(self, spectrograms: list[Tensor]) -> list[Tensor]:
+        """Return ``(frames, layers, dim)`` of each piece, given its ``(mel frames, num_mel)``."""
         encoder: Any = self._module
-        mels = [
-            log_mel(piece, self._num_mel).to(self.dtype) for piece in pieces
-        ]  # each (mel frames, num_mel)
+        mels = [mel.to(self.dtype) for mel in spectrograms]
         num_mel_frames = [len(mel) for mel in mels]
         num_frames = [(n + 1) // 2 for n in num_mel_frames]
         mask = mask_of(num_frames, self.device)  # (batch, frames)
@@ -207,14 +233,38 @@ def log_mel(wave: Tensor, num_mel: int, loudest: float | None = None) -> Tensor:
     Tensor
         ``(samples // 160, num_mel)`` float32.
     """
-    window = torch.hann_window(_FFT, device=wave.device)
-    spectrum = torch.stft(wave, _FFT, _MEL_HOP, window=window, return_complex=True)[
-        :, :-1
-    ]  # (bins, mel frames)
-    power = spectrum.real.square() + spectrum.imag.square()
-    mel = (_mel_filters(num_mel).to(wave.device) @ power).clamp(min=1e-10).log10()  # (num_mel, mel frames)
+    mirrored = functional.pad(wave[None], (_FFT // 2, _FFT // 2), mode="reflect")[0]
+    mel = _log_power(mirrored, num_mel)[:, :-1]  # (num_mel, mel frames)
     mel = torch.maximum(mel, mel.max() - 8.0) if loudest is None else mel.clamp(min=loudest - 8.0)
     return ((mel + 4.0) / 4.0).T.contiguous()  # (mel frames, num_mel)
+
+
+def _log_power(samples: Tensor, num_mel: int) -> Tensor:
+    """Return base-10 logarithms ``(num_mel, mel frames)`` of the windows that lie wholly in ``samples``."""
+    window = torch.hann_window(_FFT, device=samples.device)
+    spectrum = torch.stft(
+        samples, _FFT, _MEL_HOP, window=window, center=False, return_complex=True
+    )  # (bins, mel frames)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return (_mel_filters(num_mel).to(samples.device) @ power).clamp(min=1e-10).log10()
+
+
+def _mirrored(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield a clip of at least 400 samples with its start mirrored, as far as its last window but one reaches.
+
+    The last window is not part of a spectrogram; the one before sees fewer samples than a mirror of 40.
+    """
+    head: Tensor | None = torch.zeros(0)
+    tail = torch.zeros(0)
+    for part in parts:
+        tail = torch.cat([tail, part])[-_FFT // 2 :]
+        if head is not None:
+            head = torch.cat([head, part])
+            if len(head) <= _FFT // 2:
+                continue
+            part, head = torch.cat([head[1 : _FFT // 2 + 1].flip(0), head]), None
+        yield part
+    yield tail[-1 - (_FFT // 2 - _MEL_HOP) : -1].flip(0)
 
 
 @lru_cache(maxsize=4)
