@@ -181,7 +181,7 @@ def test_hours_are_streamed_in_the_memory_of_a_block_on_both_sides(tmp_path: Pat
         for block in blocks:
             count += len(block)
         assert kib(Path("/proc/self/status").read_text(), "VmRSS") - before < 32 * 1024
-        assert count == outcome.num_samples == (3600 + 20) * 16_000
+        assert count == outcome.num_samples == (3600 + 40) * 16_000
 
 
 def start(do: str, file: Path, *, code: str = RUN, start_new_session: bool = False) -> subprocess.Popen[str]:
