@@ -1,78 +1,126 @@
-"""A folder of pooled features on disk: shards that appear whole, and a fingerprint of how they were made."""
+"""A folder of features on disk, found by content address: shards that appear whole, and how they were made."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
 
-from subtone.errors import StoreError
+from subtone.errors import StoreError, UsageError, nearest
 from subtone.extraction.features import PooledFeatures
-from subtone.speech import Detector
-from subtone.upstreams import Upstream
-from subtone.upstreams.files import appears_whole
+from subtone.extraction.fingerprint import SCHEMA, fingerprint
+from subtone.extraction.frames import Half, of_layers, read_runs
+from subtone.extraction.manifest import MANIFEST, claim, read_manifest
+from subtone.extraction.scratch import alone_with, sweep_scratch
+from subtone.extraction.shards import COUNTS, Shard, ShardWriter, telling_damage
+from subtone.extraction.tensors import open_tensors
 
-SCHEMA = 1
-MANIFEST = "store.json"
-#: A hidden file so old is no longer being written: a run was killed.
-STALE_S = 3600.0
-_COUNTS = ("num_samples", "num_frames", "speech_frames", "too_short")
-_LIBRARIES = ("numpy", "onnxruntime", "soxr", "torch", "transformers")
-
-
-def fingerprint(upstream: Upstream, detector: Detector, statistics: Sequence[str]) -> dict[str, Any]:
-    """Return all that features depend on beside the audio: two stores fit when these are equal."""
-    return {
-        "schema": SCHEMA,
-        "upstream": upstream.fingerprint(),
-        "detector": detector.config(),
-        "statistics": sorted(statistics),
-        "sample_rate_hz": upstream.grid.sample_rate_hz,
-        "libraries": {name: version(name) for name in _LIBRARIES},
-    }
+__all__ = ["FeatureStore", "fingerprint"]
 
 
 class FeatureStore:
-    """Pooled features on disk, found by content address.
+    """Pooled features on disk, and frames on request.
 
-    Each shard is a safetensors file with one array a statistic, and a Parquet table of its clips, which is renamed
-    into place last: a shard without its table does not count, so that a run killed at any moment leaves no half
-    shard behind.
+    A run killed at any moment leaves no half shard behind, and the same run again ends in the same bytes. Several
+    processes may fill one store at a time, and others read it meanwhile: a reader sees what was there when it opened
+    the store, or called :meth:`refresh` last.
 
     Parameters
     ----------
-    folder : Path
+    folder : path
         Made when missing.
-    made_by : mapping
-        The :func:`fingerprint` that the features must have.
+    made_by : mapping, optional
+        The :func:`~subtone.extraction.fingerprint.fingerprint` that the features must have. Without it the store is
+        opened for reading only, see :meth:`open`.
 
     Raises
     ------
     StoreError
-        If the folder holds features of another fingerprint (the message names what differs), or is no store.
+        If the folder holds features made otherwise (the message names what differs, with both values), is no store,
+        or a shard is damaged.
+
+    Examples
+    --------
+    Whoever has a store needs neither its recordings nor its upstream:
+
+    >>> import tempfile
+    >>> from subtone import upstreams
+    >>> from subtone.extraction import extract_to_store
+    >>> from subtone.speech import get_detector
+    >>> folder = tempfile.mkdtemp()
+    >>> fbank, energy = upstreams.load("fbank:40"), get_detector("energy")
+    >>> _ = extract_to_store(fbank, folder, ["examples/statement.wav"], detector=energy)
+
+    >>> store = FeatureStore.open(folder)
+    >>> store.table[["file", "num_frames", "too_short"]]
+                            file  num_frames  too_short
+    0  examples/statement.wav         ...      False
+    >>> store.get(store.keys(), ["sap_mean", "sap_std"]).matrix(["sap_mean", "sap_std"]).shape
+    (1, 1, 80)
+    >>> store.verify()
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | Path, made_by: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self.made_by = json.loads(json.dumps(made_by))
-        self._open()
+        self._writable = made_by is not None
+        if made_by is not None:
+            found = claim(self.folder, json.loads(json.dumps({"schema": SCHEMA, **made_by})))
+        else:
+            found = self.how(self.folder) or {}
+            if not found:
+                raise StoreError(f"{self.folder}: holds no {MANIFEST}, so it is no feature store")
+        self.made_by: dict[str, Any] = found
+        self._shards: dict[str, Shard] = {}
         self._at: dict[str, tuple[str, int]] = {}
         self._num_samples: dict[str, int] = {}
-        for path in sorted(self.folder.glob("shard-*.parquet")):
-            try:
-                table = pd.read_parquet(path, columns=["key", "num_samples"])
-            except Exception as error:  # pyarrow has many types for a file that is none of its own
-                raise _damaged(self.folder, path.stem, error) from error
-            self._know(path.stem, table["key"], table["num_samples"])
+        self.refresh()
+        if self._writable:
+            sweep_scratch(self.folder)
+            self._sweep()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> FeatureStore:
+        """Open a store for reading, without what made it.
+
+        Raises
+        ------
+        StoreError
+            If the folder is no store, or a shard is damaged.
+        """
+        return cls(folder)
+
+    @staticmethod
+    def how(folder: str | Path) -> dict[str, Any] | None:
+        """Return how the features in a folder were made, without opening them; None where there is no store.
+
+        Raises
+        ------
+        StoreError
+            If its manifest is damaged or of another schema.
+        """
+        return read_manifest(Path(folder))
+
+    @property
+    def frame_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers whose frames are kept; empty when none are."""
+        return tuple(self.made_by.get("frames") or ())
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a clip: key, file (as it was called), num_samples, num_frames, speech_frames, too_short."""
+        parts = []
+        for name in sorted(self._shards):
+            with telling_damage(self._shards[name].table):
+                parts.append(pd.DataFrame(self._shards[name].read(["key", "file", *COUNTS])))
+                parts[-1] = parts[-1][[self._at[key] == (name, i) for i, key in enumerate(parts[-1]["key"])]]
+        if not parts:
+            return pd.DataFrame({name: [] for name in ("key", "file", *COUNTS)})
+        return pd.concat(parts, ignore_index=True)
 
     def __len__(self) -> int:
         return len(self._at)
@@ -80,119 +128,188 @@ class FeatureStore:
     def __contains__(self, key: str) -> bool:
         return key in self._at
 
+    def keys(self) -> list[str]:
+        """Return the content addresses of all clips, in the order of :attr:`table`."""
+        return sorted(self._at, key=self._at.__getitem__)
+
     def num_samples(self, key: str) -> int:
         """Return the length of a clip in samples at 16 kHz, without reading its features."""
         return self._num_samples[key]
 
+    def refresh(self) -> None:
+        """Take notice of shards that other processes have put in place since.
+
+        Raises
+        ------
+        StoreError
+            If one is damaged; all of them are named.
+        """
+        damaged = []
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            if path.stem in self._shards:
+                continue
+            try:
+                shard, columns = Shard.open(path)
+            except StoreError as error:
+                damaged.append(error)
+                continue
+            self._shards[path.stem] = shard
+            for row, (key, samples) in enumerate(zip(columns["key"], columns["num_samples"], strict=True)):
+                self._at[key], self._num_samples[key] = (path.stem, row), int(samples)
+        _raise_all(damaged)
+
+    def shard(self) -> ShardWriter:
+        """Begin a shard; see :class:`~subtone.extraction.shards.ShardWriter`.
+
+        Raises
+        ------
+        StoreError
+            If the store was opened for reading, or cannot be written.
+        """
+        if not self._writable:
+            raise StoreError(f"{self.folder}: was opened for reading; it takes no more clips")
+        return ShardWriter(self.folder, self.frame_layers or None, self.refresh)
+
     def add(self, keys: Sequence[str], files: Sequence[str], features: PooledFeatures) -> None:
-        """Write one shard; it is on disk, whole, when this returns.
+        """Write one shard of pooled features; it is on disk, whole, when this returns.
 
         Raises
         ------
         StoreError
             If it cannot be written, e.g. on a full disk; nothing half written stays.
         """
-        # Named by what it holds, so that two runs that fill one store at a time never write one shard together.
-        name = "shard-" + hashlib.sha256("|".join(keys).encode()).hexdigest()[:16]
-        counts = {c: getattr(features, c) for c in _COUNTS}
-        table = pd.DataFrame({"key": list(keys), "file": list(files), **counts})
-        arrays = {s: np.ascontiguousarray(values) for s, values in features.statistics.items()}
-        _write(self.folder / f"{name}.safetensors", lambda path: save_file(arrays, path))
-        _write(self.folder / f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
-        self._know(name, keys, features.num_samples)
+        with self.shard() as shard:
+            shard.finish(keys, files, features)
 
-    def get(self, keys: Sequence[str]) -> PooledFeatures:
-        """Return the features of clips, in the order of ``keys``; each shard is read once.
+    def get(self, keys: Sequence[str], names: Sequence[str] | None = None) -> PooledFeatures:
+        """Return the features of clips, in the order of ``keys``; checked on the way by their checksums.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Content addresses.
+        names : sequence of str, optional
+            Statistics wanted; no other is read off the disk. All by default.
 
         Raises
         ------
         StoreError
             If a key is not there or a shard is damaged.
+        UsageError
+            If the store does not hold a statistic.
         """
+        kept = tuple(self.made_by["statistics"])
+        names = kept if names is None else tuple(names)
+        for name in names:
+            if name not in kept:
+                raise UsageError(f"{self.folder}: holds no statistic {name!r}; {nearest(name, kept)}")
+        places: dict[str, list[tuple[int, int]]] = {}  # shard → (row in it, row of the result)
+        for i, (shard, row) in enumerate(self._places(keys)):
+            places.setdefault(shard, []).append((row, i))
+        arrays = {name: np.empty((len(keys), *self._shape()), np.float32) for name in names}
+        counts = {c: np.empty(len(keys), bool if c == "too_short" else np.int64) for c in COUNTS}
+        for shard in sorted(places):
+            rows, at = zip(*places[shard], strict=True)
+            with telling_damage(self._shards[shard].table):
+                for column, values in self._shards[shard].read(COUNTS).items():
+                    counts[column][list(at)] = np.array(values)[list(rows)]
+                self._shards[shard].copy_rows(rows, arrays, at)
+        return PooledFeatures(arrays, **counts)
+
+    def frames(self, key: str, layers: Sequence[int] | None = None) -> Half:
+        """Return the frames of a clip: ``(layers, frames, dim)`` float16, read-only.
+
+        They are memory-mapped, so that only what is looked at is read, and one layer is one stretch of the disk. A
+        clip that is longer than a piece of frames (64 MB, a minute of 13 layers of 768) is joined in memory: see
+        :meth:`frame_blocks` for clips of hours. Checksums are not checked here but by :meth:`verify`.
+
+        Parameters
+        ----------
+        key : str
+            Content address.
+        layers : sequence of int, optional
+            Numbers of layers, in the order wanted; all that are kept by default.
+
+        Raises
+        ------
+        StoreError
+            If the clip is not there, or its frames are damaged.
+        UsageError
+            If the frames of a layer are not kept.
+        """
+        blocks = [block for _, block in self.frame_blocks(key, layers)]
+        if len(blocks) == 1:
+            return blocks[0]
+        joined: Half = np.concatenate(blocks, axis=1)
+        joined.flags.writeable = False
+        return joined
+
+    def frame_blocks(self, key: str, layers: Sequence[int] | None = None) -> Iterator[tuple[int, Half]]:
+        """Yield the frames of a clip a piece at a time, each with its first frame; memory stays flat for any length.
+
+        Takes and raises what :meth:`frames` does.
+        """
+        kept = self.frame_layers
+        wanted = kept if layers is None else tuple(layers)
+        for layer in wanted:
+            if layer not in kept:
+                held = f"those of layers {', '.join(map(str, kept))}" if kept else "none at all"
+                raise UsageError(f"{self.folder}: keeps no frames of layer {layer}, but {held}")
+        ((name, row),) = self._places([key])
+        shard = self._shards[name]
+        with telling_damage(shard.table):
+            for first, run in read_runs(shard.pieces_of(row), key):
+                yield first, of_layers(run, [kept.index(layer) for layer in wanted])
+
+    def verify(self) -> None:
+        """Read every file and compare it with its checksum.
+
+        Raises
+        ------
+        StoreError
+            If shards are damaged; each is named with the way out.
+        """
+        damaged = []
+        for name in sorted(self._shards):
+            try:
+                self._shards[name].check()
+            except StoreError as error:
+                damaged.append(error)
+        _raise_all(damaged)
+
+    def _places(self, keys: Sequence[str]) -> list[tuple[str, int]]:
         missing = [key for key in keys if key not in self._at]
         if missing:
-            raise StoreError(f"{self.folder}: {len(missing)} of {len(keys)} clips are not in this store")
-        places = [self._at[key] for key in keys]
-        parts, order = [], []
-        for shard in sorted({name for name, _ in places}):
-            wanted = [i for i, (name, _) in enumerate(places) if name == shard]
-            parts.append(self._read(shard).select(np.array([places[i][1] for i in wanted])))
-            order += wanted
-        return PooledFeatures.concatenate(parts).select(np.argsort(order))
-
-    def _know(self, shard: str, keys: Iterable[str], num_samples: Iterable[int]) -> None:
-        for row, (key, samples) in enumerate(zip(keys, num_samples, strict=True)):
-            self._at[key], self._num_samples[key] = (shard, row), int(samples)
-
-    def _read(self, shard: str) -> PooledFeatures:
-        try:
-            arrays = load_file(self.folder / f"{shard}.safetensors")
-            table = pd.read_parquet(self.folder / f"{shard}.parquet")
-            counts = [table[name].to_numpy() for name in _COUNTS]
-        except Exception as error:  # each library has types of its own for a broken file
-            raise _damaged(self.folder, shard, error) from error
-        rows = {len(values) for values in arrays.values()}
-        if sorted(arrays) != self.made_by["statistics"] or rows != {len(table)}:
-            raise _damaged(self.folder, shard, "its two files do not belong together")
-        return PooledFeatures(arrays, *counts)
-
-    def _open(self) -> None:
-        manifest = self.folder / MANIFEST
-        try:
-            if self.folder.exists() and not self.folder.is_dir():
-                raise StoreError(f"{self.folder}: is a file; a store is a folder, name another one")
-            if not manifest.exists():
-                if self.folder.is_dir() and any(p.name[0] != "." for p in self.folder.iterdir()):
-                    raise StoreError(
-                        f"{self.folder}: holds other files and no {MANIFEST}; name an empty folder"
-                    )
-                self.folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(self.made_by, indent=2, sort_keys=True)
-                _write(manifest, lambda path: path.write_text(text, encoding="utf-8"))
-                return
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            self._sweep()
-        except OSError as error:
-            raise StoreError(f"{self.folder}: cannot be opened: {error.strerror or error}") from error
-        except ValueError as error:
-            raise StoreError(f"{manifest}: is damaged ({error}); extract into another folder") from error
-        if not isinstance(found, dict):
-            raise StoreError(f"{manifest}: is damaged (no JSON object); extract into another folder")
-        differs = [_difference(k, found.get(k), value) for k, value in self.made_by.items()]
-        if any(differs):
             raise StoreError(
-                f"{self.folder}: was made with another {', '.join(filter(None, differs))}; its features would not "
-                "fit. Name another --store folder, or delete this one"
+                f"{self.folder}: {len(missing)} of {len(keys)} clips are not in this store, e.g. {missing[0]}"
             )
+        return [self._at[key] for key in keys]
+
+    def _shape(self) -> tuple[int, int]:
+        """Layers and width of a statistic."""
+        for shard in self._shards.values():
+            with telling_damage(shard.table):
+                _, layers, dim = next(iter(open_tensors(shard.arrays).values())).shape
+                return layers, dim
+        return 0, 0
 
     def _sweep(self) -> None:
-        """Delete what killed runs left half written; a file that another run is writing now is younger."""
-        for path in self.folder.glob(".shard-*"):
-            with contextlib.suppress(OSError):  # a store that may only be read is fine to read
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    path.unlink()
+        """Delete what killed runs had put in place before its table: it does not count, and nobody waits for it."""
+        if not self._without_table():
+            return
+        with alone_with(self.folder / MANIFEST) as alone:
+            if alone:
+                self.refresh()
+                for path in self._without_table():
+                    with contextlib.suppress(OSError):  # a store that may only be read is fine to read
+                        path.unlink()
+
+    def _without_table(self) -> list[Path]:
+        known = {path for shard in self._shards.values() for path in shard.files()}
+        found = [*self.folder.glob("shard-*.safetensors"), *self.folder.glob("frames-*.safetensors")]
+        return [path for path in found if path not in known]
 
 
-def _difference(name: str, found: Any, wanted: Any) -> str:
-    """Say in what a setting differs; nothing when it does not."""
-    if found == wanted:
-        return ""
-    if not isinstance(found, dict) or not isinstance(wanted, dict):
-        return name
-    inner = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
-    return f"{name} ({', '.join(f'{k} {found.get(k)}, now {wanted.get(k)}' for k in inner)})"
-
-
-def _damaged(folder: Path, shard: str, why: object) -> StoreError:
-    return StoreError(f"{folder}: {shard} is damaged ({why}); delete its two files and extract again")
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, flush to disk, rename: the file appears whole or not at all."""
-    try:
-        with appears_whole(path) as partial:
-            write(partial)
-    except Exception as error:  # safetensors and pyarrow have error types of their own for a full disk
-        raise StoreError(
-            f"{path}: could not be written: {error}; make room, or name another folder"
-        ) from error
+def _raise_all(damaged: Sequence[StoreError]) -> None:
+    if damaged:
+        raise StoreError("; ".join(map(str, damaged)))

@@ -1,0 +1,151 @@
+"""A hidden folder that vanishes with the process that works in it, and a lock on what is in place.
+
+Both stand on advisory locks (``flock``), which the system lets go when a process ends, however it ends: who gets the
+lock of a hidden folder knows that its writer is dead, without clocks and process numbers. Where a file system has no
+such locks, age decides, and what is in place is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+PREFIX = ".writing-"
+#: Where locks tell nothing: a hidden folder that nothing was written into for so long belongs to a killed run.
+STALE_S = 3600.0
+
+_LOCK = "lock"
+
+if sys.platform == "win32":
+
+    def _flock(_descriptor: int, _how: Literal["shared", "alone", "try"]) -> bool | None:
+        return None
+else:
+    import fcntl
+
+    _HOW = {"shared": fcntl.LOCK_SH, "alone": fcntl.LOCK_EX, "try": fcntl.LOCK_EX | fcntl.LOCK_NB}
+
+    def _flock(descriptor: int, how: Literal["shared", "alone", "try"]) -> bool | None:
+        """Lock an open file; False: another process has it; None: this file system has no locks."""
+        try:
+            fcntl.flock(descriptor, _HOW[how])
+        except OSError as error:
+            return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        return True
+
+
+class Scratch:
+    """A hidden folder beside the files that are to come, locked as long as its maker lives.
+
+    Parameters
+    ----------
+    beside : Path
+        The folder in which it is made; files can be renamed from here to there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+
+    def __init__(self, beside: Path) -> None:
+        while True:
+            self.folder = beside / f"{PREFIX}{secrets.token_hex(8)}"
+            self.folder.mkdir()
+            try:
+                self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileNotFoundError:
+                continue  # swept before it was locked
+            except OSError:
+                self.folder.rmdir()
+                raise
+            _flock(self._lock, "alone")
+            if (self.folder / _LOCK).exists():
+                return
+            os.close(self._lock)  # swept between making and locking
+
+    def close(self) -> None:
+        """Delete the folder and all that is left in it; may be called again."""
+        if self._lock >= 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Path:
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sweep_scratch(beside: Path) -> None:
+    """Delete the hidden folders of processes that are no more; what may not be deleted stays."""
+    for folder in beside.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if _is_dead(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_dead(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return _is_old(folder)  # its maker has not come to the lock yet, or died before it
+    try:
+        ours = _flock(descriptor, "try")
+        return _is_old(folder) if ours is None else ours
+    finally:
+        os.close(descriptor)
+
+
+def _is_old(folder: Path) -> bool:
+    newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    return time.time() - newest > STALE_S
+
+
+@contextmanager
+def holding(file: Path) -> Iterator[None]:
+    """Hold a lock on a file that others who do the same may share; waits for one who has it alone."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        _flock(descriptor, "shared")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone_with(file: Path) -> Iterator[bool]:
+    """Yield whether nobody else holds the file, now and within the block; does not wait."""
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except OSError:
+        yield False  # a store that may only be read
+        return
+    try:
+        yield _flock(descriptor, "try") is True
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk, so that a rename outlives a power cut."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do without
+            raise
+    finally:
+        os.close(descriptor)
