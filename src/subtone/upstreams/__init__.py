@@ -11,12 +11,14 @@ from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
 from subtone.upstreams.loading import load, load_from_config
 from subtone.upstreams.registry import register
+from subtone.upstreams.surveys import Survey
 
 __all__ = [
     "Encoded",
     "FilterBank",
     "FilterBankOptions",
     "FrameGrid",
+    "Survey",
     "Upstream",
     "UpstreamError",
     "Wave",

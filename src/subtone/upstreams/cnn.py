@@ -27,6 +27,7 @@ from subtone.upstreams.cores import CnnCore, tap_layers
 from subtone.upstreams.group_norm import ClipwiseFirstConv
 from subtone.upstreams.huggingface import HuggingFaceUpstream
 from subtone.upstreams.passes import MomentsSum
+from subtone.upstreams.positions import forget_positions
 from subtone.upstreams.precision import full_precision
 from subtone.upstreams.surveys import Moments, Survey, WaveSurvey, of_kind, one_each
 
@@ -97,6 +98,7 @@ class CnnUpstream(HuggingFaceUpstream):
             convolutions[0] = ClipwiseFirstConv(convolutions[0])
         encoder = module.get_submodule("encoder")
         tap_layers(encoder)
+        forget_positions(encoder)
         for part in encoder.modules():
             if isinstance(part, nn.Conv1d) and part.kernel_size[0] > 1:
                 valid.zero_padding_before(part)

@@ -17,6 +17,7 @@ from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
 from subtone.upstreams.cores import LayersCore, tap_layers
 from subtone.upstreams.huggingface import HuggingFaceUpstream
 from subtone.upstreams.passes import MomentsSum
+from subtone.upstreams.positions import forget_positions
 from subtone.upstreams.precision import full_precision
 from subtone.upstreams.surveys import BandSurvey, Survey, of_kind, one_each
 
@@ -59,6 +60,7 @@ class W2vBertUpstream(HuggingFaceUpstream):
         settings.return_dict = True
         module: nn.Module = Wav2Vec2BertModel(settings)
         tap_layers(module.get_submodule("encoder"))
+        forget_positions(module.get_submodule("encoder"))
         return module
 
     def front_end(self) -> dict[str, Any]:
