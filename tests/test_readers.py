@@ -374,7 +374,7 @@ def test_the_end_of_the_readers_is_the_end_of_their_processes_whatever_they_do(
         pids = readers.pids
         assert len(pids) == 3
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert not readers.pids
     for pid in pids:
         with pytest.raises(ProcessLookupError):  # Gone and waited for: not even a zombie.
@@ -382,7 +382,7 @@ def test_the_end_of_the_readers_is_the_end_of_their_processes_whatever_they_do(
     assert threading.active_count() == before
     with pytest.raises(SubtoneError, match="closed"):
         readers.read(clips)
-    with pytest.raises(AudioError, match="died"):
+    with pytest.raises(AudioError, match=r"long\.flac: given up"):
         list(halfway)
 
 
@@ -425,7 +425,7 @@ def streamed(readers: Readers, clip: Clip) -> Reading:
     return outcome
 
 
-def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+def until(true: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait for something that must come true."""
     end = time.monotonic() + seconds
     while not true():

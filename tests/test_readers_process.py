@@ -59,8 +59,8 @@ def test_a_run_that_ends_by_a_signal_leaves_no_process(long: Path, number: signa
     assert len(pids) >= 2
     assert not any(map(gone, pids))
     os.kill(run.pid, number)
-    assert run.wait(10) == -number
-    within(2.0, lambda: all(map(gone, pids)))
+    assert run.wait(90) == -number
+    within(20.0, lambda: all(map(gone, pids)))
 
 
 @linux
@@ -69,15 +69,15 @@ def test_an_interrupt_from_the_terminal_is_told_by_the_run_alone(long: Path) -> 
     assert run.stdout is not None
     pids = [int(pid) for pid in run.stdout.readline().split()]
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of its processes
-    _, said = run.communicate(timeout=10)
+    _, said = run.communicate(timeout=90)
     assert said.count("KeyboardInterrupt") == 1
     assert said.count("Traceback") == 1
-    within(2.0, lambda: all(map(gone, pids)))
+    within(20.0, lambda: all(map(gone, pids)))
 
 
 def test_a_run_that_ends_in_the_middle_says_nothing_and_does_not_hang(long: Path) -> None:
     for run in [start(end, long) for end in ("sys.exit(0)", "os._exit(0)", "break")]:
-        _, said = run.communicate(timeout=20)
+        _, said = run.communicate(timeout=90)
         assert (run.returncode, said) == (0, "")
 
 
@@ -86,7 +86,7 @@ def test_readers_that_nobody_closed_do_not_hold_the_program_up(long: Path) -> No
         "held_s=1.0) as readers:", "held_s=1.0)\nif True:"
     )
     run = start("sys.exit(0)", long, code=code)
-    _, said = run.communicate(timeout=10)
+    _, said = run.communicate(timeout=90)
     assert (run.returncode, said) == (0, "")
 
 
@@ -105,7 +105,7 @@ def test_what_decoders_print_stays_out_of_the_terminal(tmp_path: Path) -> None:
     )
     code = RUN.split("        if ")[0] + "        pass"
     run = start("", tmp_path / "noise.mp3", code=code)
-    assert run.communicate(timeout=20) == ("", "")
+    assert run.communicate(timeout=90) == ("", "")
 
 
 def test_packages_are_found_where_this_process_finds_them_not_in_the_folder_of_the_recordings(
@@ -171,7 +171,7 @@ def test_hours_are_streamed_in_the_memory_of_a_block_on_both_sides(tmp_path: Pat
     with Readers({"name": "energy"}, 1) as readers:
         [outcome] = readers.read([Clip(str(write_long(tmp_path / "long.wav", minutes=60)))])
         assert not isinstance(outcome, Failure)
-        within(5.0, lambda: not readers.pids)
+        within(20.0, lambda: not readers.pids)
         blocks = outcome.blocks()
         count = len(next(blocks))
         (pid,) = readers.pids

@@ -153,7 +153,8 @@ class Readers:
             In any number. At most `AHEAD` a process are begun before they are taken, and no more are begun while
             `WAITING_BYTES` of samples wait.
         known
-            Tells by its key whether a clip need not be read. Called from several threads.
+            Tells by its key whether a clip need not be read. Called from several threads; must not wait for the one
+            who takes the outcomes.
 
         Returns
         -------
@@ -217,7 +218,7 @@ class Readers:
                     except Died as died:
                         self._end(process)
                         process = None
-                        outcome = Failure(clips[number].file, _twice(clips[number], died), died.details)
+                        outcome = Failure(clips[number].file, _twice(clips[number].file, died), died.details)
                         if self._closed or tried == _TRIES:
                             break
                     except MemoryError:  # here, for the samples: they are still in the pipe
@@ -281,8 +282,10 @@ class Readers:
                     )
                 return
             except Died as died:
-                if self._closed or tried == _TRIES:
-                    raise AudioError(_twice(Clip(request["file"]), died)) from died
+                if self._closed:
+                    raise AudioError(f"{request['file']}: given up, as all is being stopped") from died
+                if tried == _TRIES:
+                    raise AudioError(_twice(request["file"], died)) from died
             finally:
                 self._end(process)
 
@@ -303,8 +306,8 @@ class Readers:
             raise SubtoneError("these readers are closed; make new ones")
 
 
-def _twice(clip: Clip, died: Died) -> str:
+def _twice(file: str, died: Died) -> str:
     return (
-        f"{clip.file}: the process that read it died twice ({died.cause}); the file may be damaged in a way that a "
+        f"{file}: the process that read it died twice ({died.cause}); the file may be damaged in a way that a "
         "decoder does not survive: convert it to WAV, or leave it out"
     )

@@ -47,10 +47,12 @@ def main() -> None:
 
 
 def _listen(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    for line in sys.stdin.buffer:
-        requests.put(json.loads(line))
-    # The one who asked is gone, maybe killed: whatever is being read, nobody waits for it.
-    os._exit(0)
+    try:
+        for line in sys.stdin.buffer:
+            requests.put(json.loads(line))
+    finally:
+        # The one who asked is gone, maybe killed: whatever is being read, nobody waits for it.
+        os._exit(0)
 
 
 def _serve(requests: queue.SimpleQueue[dict[str, Any]], out: Out) -> None:

@@ -52,7 +52,10 @@ class SileroDetector(Detector):
     """Silero VAD 6 at 16 kHz: one probability for each 32 ms.
 
     The "sequence" model takes many frames in one call and carries its state between calls; its probabilities
-    are those of the stepwise model.
+    are those of the stepwise model. It goes through a clip at a time: four fifths of its 60 µs a frame are small
+    convolutions, which a batch over clips does not make faster. Stepwise over 60 clips of RAVDESS sorted by length,
+    CPU time of one core, medians of 5: 552 times real time clip by clip with this model; the stepwise one in batches
+    of 8, 16, 32 and 60 clips 505, 543, 556 and 563 times, with the same probabilities.
 
     Source
     ------
