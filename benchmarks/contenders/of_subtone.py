@@ -1,0 +1,167 @@
+"""Subtone: the encoder alone, called as the engine calls it, and the whole way from recordings to a store."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import proc
+import torch
+from worker import Skipped, Wave, cosines, seconds
+
+from subtone.audio import load_audio
+from subtone.errors import SubtoneError
+from subtone.extraction import clips_of, extract, extract_to_store
+from subtone.extraction.options import ExtractionOptions
+from subtone.extraction.pooled import ClipPooling
+from subtone.pooling import STATISTICS
+from subtone.speech import SpeechSegments, get_detector
+from subtone.upstreams import load
+
+#: What a user of GAP alone would keep.
+_GAP = ("gap_mean", "gap_std")
+#: The share of a pipeline's audio that is not looked at: processes start, and the first clips are read ahead.
+_START = 1 / 3
+
+
+class Way:
+    """One backend in one precision."""
+
+    def load(self, weights: str, threads: int, backend: str, precision: str) -> dict[str, str]:  # noqa: ARG002
+        """Load the upstream and open the backend; threads are as many as there are cores for this process."""
+        if backend == "openvino" and importlib.util.find_spec("openvino") is None:
+            raise Skipped("OpenVINO is not installed")
+        from subtone.extraction.backends import open_backend
+
+        self._upstream = load(weights)
+        try:
+            self._backend = open_backend(self._upstream, backend, precision)
+        except SubtoneError as error:  # not there, or refused because features would change
+            raise Skipped(str(error)) from error
+        self._options = ExtractionOptions(backend=backend, precision=precision)
+        found = {}
+        for name in ("subtone", "torch", "transformers", "openvino", "nncf", "onnxruntime"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+    def frames(self, waves: list[Wave]) -> Iterator[Any]:
+        """Yield the frames of all layers, with as many calls side by side as the backend likes best."""
+        groups = list(_groups(waves, self._backend.batch_s))
+        threads = torch.get_num_threads()
+        ahead: deque[Future[list[torch.Tensor]]] = deque()
+        with ThreadPoolExecutor(
+            self._backend.streams, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for group in groups:
+                ahead.append(pool.submit(self._backend.encode, group))
+                if len(ahead) > 2 * self._backend.streams:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        torch.set_num_threads(threads)
+
+    def pipeline(self, files: list[str]) -> dict[str, Any]:
+        """Extract recordings into a fresh store, and time what comes after the first third of the audio."""
+        self._reuse_backend()
+        marks: list[tuple[float, float, float]] = []  # audio, wall and CPU seconds after each clip
+
+        def mark(state: Any) -> None:
+            marks.append((state.audio_s, time.perf_counter(), proc.cpu_s(os.getpid())))
+
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            summary = extract_to_store(
+                self._upstream,
+                Path(folder) / "store",
+                files,
+                detector=get_detector("silero"),
+                options=self._options,
+                on_progress=mark,
+            )
+            total = time.perf_counter() - began
+        if summary.failed:
+            raise RuntimeError(f"{len(summary.failed)} clips failed, e.g. {summary.failed[0]}")
+        audio = marks[-1][0]
+        first = next(mark for mark in marks if mark[0] >= _START * audio)
+        spent = [last - before for last, before in zip(marks[-1], first, strict=True)]
+        figures = dict(zip(("audio_s", "wall_s", "cpu_s"), spent, strict=True))
+        return {**figures, "whole_audio_s": audio, "whole_wall_s": total}
+
+    def compare_pipeline(self, files: list[str], folder: str) -> dict[str, float]:
+        """Compare the mean frames that a whole extraction gives with those of the reference."""
+        self._reuse_backend()
+        found = extract(clips_of(files), self._upstream, get_detector("silero"), options=self._options)
+        worst, cosine = 0.0, 1.0
+        for number, ours in enumerate(found.features.statistics["gap_mean"]):  # (layers, dim)
+            right = np.load(Path(folder) / f"{number}.npy").mean(1)
+            worst = max(worst, float(np.linalg.norm(ours - right) / np.linalg.norm(right)))
+            cosine = min(cosine, float(cosines(ours, right).min()))
+        return {"worst_relative_l2": worst, "worst_cosine": cosine}
+
+    def parts(self, files: list[str], waves: list[str]) -> dict[str, float]:
+        """Return the CPU seconds that each part takes of these clips, one after the other on one thread."""
+        read = [np.load(path) for path in waves]
+        detector, threads = get_detector("silero"), torch.get_num_threads()
+        detector.detect(read[0])
+        torch.set_num_threads(1)
+        cpu = {"audio_s": seconds(read)}
+        began = time.process_time()
+        for file in files:
+            load_audio(file)
+        cpu["decoding_s"] = time.process_time() - began
+        began = time.process_time()
+        speech = detector.detect_many(read)
+        cpu["silero_s"] = time.process_time() - began
+        frames = [self._backend.encode([wave])[0] for wave in read]
+        began = time.process_time()
+        self._pool(read, speech, frames, tuple(STATISTICS))
+        cpu["pooling_s"] = time.process_time() - began
+        began = time.process_time()
+        self._pool(read, speech, frames, _GAP)
+        cpu["pooling_gap_s"] = time.process_time() - began
+        torch.set_num_threads(threads)
+        return cpu
+
+    def _pool(
+        self,
+        waves: Sequence[Wave],
+        speech: Sequence[SpeechSegments],
+        frames: Sequence[torch.Tensor],
+        names: Sequence[str],
+    ) -> None:
+        for wave, spoken, found in zip(waves, speech, frames, strict=True):
+            work = ClipPooling.plan(self._upstream, len(wave), spoken, names)
+            work.finish(work.part(chunk, found) for chunk in work.chunks)  # one: the clips are short
+
+    def _reuse_backend(self) -> None:
+        """Give the engine the backend that is open: a run opens it once, and how long that takes is told apart."""
+        engine = importlib.import_module("subtone.extraction.engine")
+        if hasattr(engine, "open_backend"):
+            self._backend.close = lambda: None
+            engine.open_backend = lambda *_, **__: self._backend  # type: ignore[attr-defined]
+
+
+def _groups(waves: Sequence[Wave], batch_s: float) -> Iterator[list[Wave]]:
+    """Cut clips into calls: one a clip, or as many as a batch of so many padded seconds takes."""
+    group: list[Wave] = []
+    for wave in waves:
+        longest = max([len(wave), *map(len, group)])
+        if group and (len(group) + 1) * longest > batch_s * 16_000:
+            yield group
+            group = []
+        group.append(wave)
+    if group:
+        yield group
