@@ -180,7 +180,8 @@ class Upstream(abc.ABC):
         Returns
         -------
         Tensor
-            ``(inputs, channels)`` float32, contiguous. Without a `core`, these are the frames.
+            ``(channels, inputs)`` float32, contiguous: the layout that convolutions read fastest. Without a
+            `core`, these are the frames, ``(dim, frames)``.
 
         Raises
         ------
@@ -192,7 +193,7 @@ class Upstream(abc.ABC):
     def core(self) -> nn.Module | None:
         """Return the network after `front` for one clip alone, or None when there is none.
 
-        Its ``forward`` maps ``(1, inputs, channels)`` to ``(layers, frames, dim)`` without masks, for any number
+        Its ``forward`` maps ``(1, channels, inputs)`` to ``(layers, frames, dim)`` without masks, for any number
         of inputs, and can be traced by other engines. It shares the network's weights and mode (evaluation, when
         loaded).
         """
@@ -288,9 +289,9 @@ class Upstream(abc.ABC):
 
     def _frames_of(self, wave: Wave, survey: Survey | None) -> Tensor:
         """Return ``(layers, frames, dim)`` of one clip or chunk."""
-        inputs, core = self.front(wave, survey)[None], self.core()  # (1, inputs, channels)
+        inputs, core = self.front(wave, survey)[None], self.core()  # (1, channels, inputs)
         if core is None:
-            return inputs
+            return inputs.transpose(1, 2)
         with full_precision(inputs.device):
             frames: Tensor = core(inputs)
         return frames

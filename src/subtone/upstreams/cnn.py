@@ -198,8 +198,8 @@ class CnnUpstream(HuggingFaceUpstream):
             patches = self._patches_of([samples.cpu()])
         samples = samples[: self.grid.hop * (self.grid.num_frames(len(samples)) - 1) + self.grid.window]
         if self._first is None or patches is None:
-            return samples[:, None].contiguous()  # (samples, 1)
-        return self._first.of_clip(samples, patches)  # (inputs, channels)
+            return samples[None]  # (1, samples)
+        return self._first.of_clip(samples, patches)  # (channels, inputs)
 
     def core(self) -> CnnCore:
         """Return the network after `front`; see `Upstream.core`."""

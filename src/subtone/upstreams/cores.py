@@ -12,7 +12,7 @@ _TAPPED: ContextVar[list[Tensor] | None] = ContextVar("tapped_layers", default=N
 
 
 class LayersCore(nn.Module):
-    """Map what a network projects, ``(1, inputs, channels)``, to ``(layers, frames, dim)``, for one clip.
+    """Map what a network projects, ``(1, channels, inputs)``, to ``(layers, frames, dim)``, for one clip.
 
     Shares the parts of the network it is made from. The hidden states are taken where the layers hand them on,
     so that whatever the family's encoder does between layers is done here too.
@@ -31,7 +31,7 @@ class LayersCore(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See the class; the layers are in the precision of the weights."""
-        return self.layers_of(inputs.to(self.dtype))
+        return self.layers_of(inputs.to(self.dtype).transpose(1, 2))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,7 +67,7 @@ class CnnCore(LayersCore):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See the class; the layers are in the precision of the weights."""
-        x = inputs.to(self.dtype).transpose(1, 2)  # (1, channels, inputs)
+        x = inputs.to(self.dtype)  # (1, channels, inputs)
         for convolution in self.convolutions:
             x = convolution(x)  # (1, channels, fewer)
         return self.layers_of(x.transpose(1, 2))

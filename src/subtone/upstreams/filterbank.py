@@ -159,9 +159,9 @@ class FilterBank(Upstream):
 
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
-        """Return the frames themselves, ``(frames, dim)``; see `Upstream.front`."""
+        """Return the frames themselves, ``(dim, frames)``; see `Upstream.front`."""
         (clip,) = as_clips([wave], self._device)
-        return self._features(clip, survey)
+        return self._features(clip, survey).T.contiguous()
 
     def core(self) -> None:
         """Return None: there is no network."""

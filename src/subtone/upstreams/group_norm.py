@@ -55,7 +55,7 @@ class ClipwiseFirstConv(nn.Module):
 
     @torch.no_grad()
     def of_clip(self, samples: Tensor, patches: Moments) -> Tensor:
-        """Return what `forward` gives for one clip, or a chunk of one, frames first.
+        """Return what `forward` gives for one clip, or a chunk of one.
 
         The norm goes into the weights of the convolution, so that one product of matrices does both. In float32
         whatever the weights are.
@@ -70,7 +70,7 @@ class ClipwiseFirstConv(nn.Module):
         Returns
         -------
         Tensor
-            ``(frames, channels)`` float32.
+            ``(channels, frames)`` float32.
         """
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         gain, shift = self._affine(patches)
@@ -80,8 +80,8 @@ class ClipwiseFirstConv(nn.Module):
         shift = shift + weight.sum(dim=1) * offset
         if self.conv.bias is not None:
             shift = shift + gain * self.conv.bias
-        windows = (samples - offset).unfold(0, kernel, stride)  # (frames, kernel)
-        normed = torch.addmm(shift.float(), windows, weight.float().T)  # (frames, channels)
+        windows = (samples - offset).unfold(0, kernel, stride).T  # (kernel, frames)
+        normed = torch.addmm(shift.float()[:, None], weight.float(), windows)  # (channels, frames)
         activated: Tensor = torch.ops.aten.gelu_(normed) if self._gelu else self.activation(normed)
         return activated
 

@@ -91,9 +91,9 @@ class W2vBertUpstream(HuggingFaceUpstream):
 
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
-        """Return the stacked, normalised filter banks ``(frames, num_mel * stride)``; see `Upstream.front`."""
+        """Return the stacked, normalised filter banks ``(num_mel * stride, frames)``; see `Upstream.front`."""
         (clip,) = as_clips([wave], self.device)
-        return self._features(clip, survey)
+        return self._features(clip, survey).T.contiguous()
 
     def core(self) -> LayersCore:
         """Return the network after `front`; see `Upstream.core`."""

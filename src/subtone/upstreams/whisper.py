@@ -100,7 +100,7 @@ class WhisperUpstream(HuggingFaceUpstream):
 
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:
-        """Return the log-mel spectrogram ``(mel frames, num_mel)``; see `Upstream.front`."""
+        """Return the log-mel spectrogram ``(num_mel, mel frames)``; see `Upstream.front`."""
         (clip,) = as_clips([wave], self.device)
         if len(clip) > self.one_pass_samples:
             raise UpstreamError(
@@ -108,7 +108,7 @@ class WhisperUpstream(HuggingFaceUpstream):
                 f"{self.name!r}; cut it into chunks of at most {self.one_pass_samples} samples"
             )
         with full_precision(self.device):
-            return self._spectrogram(clip, of_kind(survey, LevelSurvey))
+            return self._spectrogram(clip, of_kind(survey, LevelSurvey)).T.contiguous()
 
     def _spectrogram(self, clip: Tensor, survey: LevelSurvey | None) -> Tensor:
         loudest = None if survey is None else survey.level
@@ -184,7 +184,7 @@ class WhisperUpstream(HuggingFaceUpstream):
 
 
 class WhisperCore(nn.Module):
-    """Map a log-mel spectrogram ``(1, mel frames, num_mel)`` to ``(layers, frames, dim)``, for one clip.
+    """Map a log-mel spectrogram ``(1, num_mel, mel frames)`` to ``(layers, frames, dim)``, for one clip.
 
     Shares the parts of the encoder. Positions are cut to the clip where it runs, so that a traced copy takes
     clips of any length that the positions hold.
@@ -201,7 +201,7 @@ class WhisperCore(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See the class; the layers are in the precision of the weights."""
-        x = inputs.to(self.positions.weight.dtype).transpose(1, 2)  # (1, num_mel, mel frames)
+        x = inputs.to(self.positions.weight.dtype)  # (1, num_mel, mel frames)
         x = functional.gelu(self.conv1(x))  # (1, dim, mel frames)
         x = functional.gelu(self.conv2(x)).transpose(1, 2)  # (1, frames, dim)
         x = x + self.positions.weight[: x.shape[1]]
