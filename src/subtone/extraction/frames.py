@@ -9,7 +9,7 @@ its name is taken from its content.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,13 +53,13 @@ class FrameWriter:
 
     Parameters
     ----------
-    folder : Path
-        Where the pieces are written.
+    folder : callable
+        Says where pieces are to be written; asked once for each, so that it need not be made before the first.
     layers : sequence of int
         Which of the upstream's layers to keep.
     """
 
-    def __init__(self, folder: Path, layers: Sequence[int]) -> None:
+    def __init__(self, folder: Callable[[], Path], layers: Sequence[int]) -> None:
         self._folder = folder
         self._layers = list(layers)
         self._clips: dict[str, _Clip] = {}
@@ -111,23 +111,32 @@ class FrameWriter:
             for piece in clip.pieces:
                 piece.path.unlink()
 
-    def finish(self, keys: Sequence[str]) -> list[list[Piece]]:
-        """End all clips named that have not ended, in this order, write what is in memory; return each clip's pieces.
+    def finish(self, clips: Mapping[str, int]) -> list[list[Piece]]:
+        """End the clips named that have not ended, in this order, write them, and return each clip's pieces.
+
+        Clips that have not ended are kept for the next time.
 
         Raises
         ------
         ValueError
-            If a clip has no frames.
+            If a clip has not so many frames, or another one has ended.
         """
         with self._lock:
-            for key in keys:
+            for key, frames in clips.items():
                 self._end(key)
+                if self._clips[key].frames != frames:
+                    raise ValueError(f"{key}: {self._clips[key].frames} frames came of {frames}")
             self._write_together()
-            return [self._clips[key].pieces for key in keys]
+            done = {key: clip for key, clip in self._clips.items() if clip.ended}
+            if done.keys() != clips.keys():
+                raise ValueError(f"clips have ended that are not in this shard: {done.keys() - clips.keys()}")
+            self._clips = {key: clip for key, clip in self._clips.items() if not clip.ended}
+            return [done[key].pieces for key in clips]
 
-    def num_frames(self, key: str) -> int:
-        """Return how many frames came of a clip."""
-        return self._clips[key].frames
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frames of any clip wait for their shard."""
+        return not self._clips
 
     def _end(self, key: str) -> None:
         if key not in self._clips:
@@ -152,7 +161,7 @@ class FrameWriter:
         self._together, self._together_bytes = [], 0
 
     def _write(self, runs: Mapping[str, Sequence[Half]]) -> Piece:
-        path = self._folder / f"piece-{self._written}"
+        path = self._folder() / f"piece-{self._written}"
         self._written += 1
         written = write_tensors(path, {name: stacked(blocks) for name, blocks in runs.items()})
         return Piece(path, f"frames-{written.sha256[:16]}.safetensors", written.size, written.sha256)

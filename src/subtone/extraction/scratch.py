@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -64,7 +63,7 @@ class Scratch:
             try:
                 self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             except FileNotFoundError:
-                continue  # swept before it was locked
+                continue  # swept before there was a lock
             except OSError:
                 self.folder.rmdir()
                 raise
@@ -76,7 +75,7 @@ class Scratch:
     def close(self) -> None:
         """Delete the folder and all that is left in it; may be called again."""
         if self._lock >= 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _delete(self.folder)
             os.close(self._lock)
             self._lock = -1
 
@@ -92,14 +91,25 @@ def sweep_scratch(beside: Path) -> None:
     for folder in beside.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if _is_dead(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    # The lock last, so that a folder that is half deleted is still known as dead.
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _is_dead(folder: Path) -> bool:
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
-        return _is_old(folder)  # its maker has not come to the lock yet, or died before it
+        folder.rmdir()  # its maker died before it came to the lock; or makes another when this one is gone
+        return False
     try:
         ours = _flock(descriptor, "try")
         return _is_old(folder) if ours is None else ours

@@ -1,19 +1,18 @@
 """A shard of a store: some clips' features, their frames if kept, and a table that is put in place last.
 
 ``shard-X.parquet`` names the clips, their lengths, and for every clip and statistic the CRC-32 of its numbers; its
-footer names the other files with size and SHA-256: ``shard-X.safetensors`` with one array a statistic, and pieces of
-frames. X is taken from all of that, so that a shard of other content is another file, and the same content the same
-bytes, whoever writes it and how often. A shard without its table does not count.
+footer names the other files with size and SHA-256: ``pooled-X.safetensors`` with one array a statistic, and pieces of
+frames. Each X is the beginning of the SHA-256 of the file: the same content is the same file, whoever writes it and how
+often, and other content never takes its place. A shard without its table does not count.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from subtone.extraction.tensors import Array, digest_file, open_tensors, whole, 
 #: Columns of a table that say how long a clip is, and of what.
 COUNTS = ("num_samples", "num_frames", "speech_frames", "too_short")
 _FOOTER = b"subtone"
+_DIGITS = 16  # of a SHA-256 in the name of a file
 
 
 def crc32(values: Array) -> int:
@@ -46,23 +46,25 @@ def crc32(values: Array) -> int:
 
 
 class ShardWriter:
-    """One shard in the making, in a hidden folder that vanishes when it is not finished.
+    """Shards in the making, one after the other, in a hidden folder that vanishes when they are not finished.
 
     Made by :meth:`subtone.extraction.store.FeatureStore.shard`. Pooled features are held by the caller until
-    :meth:`finish`; frames go to disk as they come.
+    :meth:`finish`; frames go to disk as they come. Clips that have not ended when a shard is finished go into one
+    of the next, so that nobody has to wait at the end of a shard.
 
     Examples
     --------
     ``with store.shard() as shard:`` add frames of clips, each followed by ``shard.end_clip(key)`` in the order of the
-    clips; then ``shard.finish(keys, files, features)``. Leaving the block without it leaves nothing behind.
+    clips; then ``shard.finish(keys, files, features)``, and so on with the next clips. What is not finished when the
+    block is left leaves nothing behind.
     """
 
     def __init__(self, folder: Path, layers: Sequence[int] | None, on_done: Callable[[], None]) -> None:
         self._folder = folder
         self._on_done = on_done
-        with self._told():
-            self._scratch = Scratch(folder)
-        self._frames = None if layers is None else FrameWriter(self._scratch.folder, layers)
+        self._scratch: Scratch | None = None
+        self._making_scratch = threading.Lock()
+        self._frames = None if layers is None else FrameWriter(self._hidden, layers)
 
     def add_frames(self, key: str, first_frame: int, frames: npt.NDArray[np.floating] | Tensor) -> None:
         """Take the next frames of a clip, in half precision; may be called from several threads.
@@ -112,15 +114,22 @@ class ShardWriter:
         StoreError
             If it cannot be written, e.g. on a full disk; nothing half written stays.
         ValueError
-            If the frames of a clip are not as many as its features say.
+            If the frames of a clip are not as many as its features say, or a clip has ended that is not named.
         """
         with self._told():
             self._finish(keys, files, features)
-        self.close()
+        if self._frames is None or self._frames.is_empty:
+            self.close()
         self._on_done()
 
+    def _hidden(self) -> Path:
+        with self._making_scratch:
+            if self._scratch is None:
+                self._scratch = Scratch(self._folder)
+            return self._scratch.folder
+
     def _finish(self, keys: Sequence[str], files: Sequence[str], features: PooledFeatures) -> None:
-        folder = self._scratch.folder
+        folder = self._hidden()
         footer: dict[str, Any] = {}
         # A name that is no Unicode (Linux allows any bytes) is told as it can be.
         names = [file.encode("utf-8", "backslashreplace").decode() for file in files]
@@ -128,9 +137,7 @@ class ShardWriter:
         rows |= {name: getattr(features, name).tolist() for name in COUNTS}
         moves: dict[str, Path] = {}
         if self._frames is not None:
-            pieces = self._frames.finish(keys)
-            if [self._frames.num_frames(key) for key in keys] != rows["num_frames"]:
-                raise ValueError("the frames that came are not as many as the features say")
+            pieces = self._frames.finish(dict(zip(keys, rows["num_frames"], strict=True)))
             distinct = list(dict.fromkeys(piece for clip in pieces for piece in clip))
             numbers = {piece: i for i, piece in enumerate(distinct)}
             footer["frames"] = [[piece.name, piece.size, piece.sha256] for piece in distinct]
@@ -139,12 +146,16 @@ class ShardWriter:
         arrays = {s: np.ascontiguousarray(features.statistics[s], "<f4") for s in sorted(features.statistics)}
         for name, values in arrays.items():
             rows[f"crc32_{name}"] = [crc32(one) for one in values]
-        written = write_tensors(folder / "arrays", {name: whole(values) for name, values in arrays.items()})
-        footer["arrays"] = [written.size, written.sha256]
-        name = name_of(rows, footer)
-        moves[f"{name}.safetensors"] = folder / "arrays"
-        _write_table(folder / "table", rows, footer)
-        moves[f"{name}.parquet"] = folder / "table"
+        layouts = {name: whole(values) for name, values in arrays.items()}
+        written = write_tensors(folder / "pooled", layouts)
+        footer["pooled"] = [f"pooled-{written.sha256[:_DIGITS]}.safetensors", written.size, written.sha256]
+        moves[footer["pooled"][0]] = folder / "pooled"
+        table = _table(rows, footer)
+        with (folder / "table").open("xb") as file:
+            file.write(table)
+            file.flush()
+            os.fsync(file.fileno())
+        moves[_name(table)] = folder / "table"
         self._put_in_place(moves)
 
     def _put_in_place(self, moves: Mapping[str, Path]) -> None:
@@ -169,7 +180,10 @@ class ShardWriter:
 
     def close(self) -> None:
         """Delete what was not put in place; may be called again."""
-        self._scratch.close()
+        with self._making_scratch:
+            if self._scratch is not None:
+                self._scratch.close()
+            self._scratch = None
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -184,21 +198,14 @@ class ShardWriter:
         try:
             yield
         except OSError as error:
-            with contextlib.suppress(AttributeError):  # the hidden folder itself could not be made
-                self.close()
+            self.close()
             raise StoreError(
                 f"{self._folder}: a shard could not be written: {error.strerror or error}; make room, or name another "
                 "folder"
             ) from error
 
 
-def name_of(rows: Mapping[str, Sequence[Any]], footer: Mapping[str, Any]) -> str:
-    """Return the name of a shard with this content."""
-    text = json.dumps([dict(rows), dict(footer)], sort_keys=True, separators=(",", ":"))
-    return f"shard-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _write_table(path: Path, rows: Mapping[str, Sequence[Any]], footer: Mapping[str, Any]) -> None:
+def _table(rows: Mapping[str, Sequence[Any]], footer: Mapping[str, Any]) -> memoryview:
     types = {"key": pa.string(), "file": pa.string(), "too_short": pa.bool_(), "frames": pa.list_(pa.int32())}
     fields = [
         (name, types.get(name, pa.uint32() if name.startswith("crc32_") else pa.int64())) for name in rows
@@ -206,11 +213,12 @@ def _write_table(path: Path, rows: Mapping[str, Sequence[Any]], footer: Mapping[
     # No pandas on the way: it would write its own version into the file.
     schema = pa.schema(fields, {_FOOTER: json.dumps(footer, sort_keys=True).encode()})
     content = io.BytesIO()
-    pq.write_table(pa.table(dict(rows), schema), content, write_page_checksum=True)
-    with path.open("xb") as file:
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    pq.write_table(pa.table(dict(rows), schema), content)
+    return content.getbuffer()
+
+
+def _name(table: bytes | memoryview) -> str:
+    return f"shard-{hashlib.sha256(table).hexdigest()[:_DIGITS]}.parquet"
 
 
 @dataclass(frozen=True)
@@ -232,13 +240,13 @@ class Shard:
     clip_pieces: Sequence[Sequence[int]] = ()
 
     @property
-    def arrays(self) -> Path:
+    def pooled(self) -> Path:
         """The file with one array a statistic."""
-        return self.table.with_suffix(".safetensors")
+        return self.table.with_name(str(self.footer["pooled"][0]))
 
     def files(self) -> dict[Path, tuple[int, str]]:
         """Return the files beside the table, each with its size and SHA-256."""
-        listed = [(self.arrays.name, *self.footer["arrays"]), *self.footer.get("frames", [])]
+        listed = [self.footer["pooled"], *self.footer.get("frames", [])]
         return {self.table.with_name(str(name)): (int(size), str(sha256)) for name, size, sha256 in listed}
 
     def pieces_of(self, row: int) -> list[Path]:
@@ -255,27 +263,25 @@ class Shard:
             If a file is not there or is damaged.
         """
         with telling_damage(table):
-            with pq.ParquetFile(table, page_checksum_verification=True) as opened:
-                footer = json.loads(opened.schema_arrow.metadata[_FOOTER])
-                wanted = ["key", "num_samples", *(["frames"] if "frames" in footer else [])]
-                columns = opened.read(wanted, use_threads=False).to_pydict()
+            opened = _opened(table)
+            footer = json.loads(opened.schema_arrow.metadata[_FOOTER])
+            wanted = ["key", "num_samples", *(["frames"] if "frames" in footer else [])]
+            columns = opened.read(wanted, use_threads=False).to_pydict()
             shard = Shard(table, footer, columns.pop("frames", ()))
             for path, (size, _) in shard.files().items():
                 if path.stat().st_size != size:
                     raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {size}")
             return shard, columns
 
-    def read(self, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return columns of the table; the checksums of its pages are checked on the way."""
-        with pq.ParquetFile(self.table, page_checksum_verification=True) as opened:
-            wanted = None if columns is None else list(columns)
-            return dict(opened.read(wanted, use_threads=False).to_pydict())
+    def read(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Return columns of the table, whose checksum is checked on the way."""
+        return dict(_opened(self.table).read(list(columns), use_threads=False).to_pydict())
 
     def copy_rows(
         self, rows: Sequence[int], into: Mapping[str, npt.NDArray[np.float32]], at: Sequence[int]
     ) -> None:
         """Copy statistics of some clips to ``into[name][at]``; nothing else is read. Checked by their CRC-32."""
-        arrays, sums = open_tensors(self.arrays), self.read([f"crc32_{name}" for name in into])
+        arrays, sums = open_tensors(self.pooled), self.read([f"crc32_{name}" for name in into])
         for name, values in into.items():
             for row, place in zip(rows, at, strict=True):
                 values[place] = arrays[name][row]
@@ -291,11 +297,17 @@ class Shard:
             If one is damaged.
         """
         with telling_damage(self.table):
-            if name_of(self.read(), self.footer) != self.table.stem:
-                raise ValueError("its table is not what was written")
+            _opened(self.table)
             for path, (_, sha256) in self.files().items():
                 if digest_file(path).sha256 != sha256:
                     raise ValueError(f"{path.name} fails its checksum")
+
+
+def _opened(table: Path) -> pq.ParquetFile:
+    content = table.read_bytes()
+    if _name(content) != table.name:
+        raise ValueError(f"{table.name} fails its checksum")
+    return pq.ParquetFile(pa.BufferReader(content))
 
 
 @contextmanager
@@ -304,16 +316,12 @@ def telling_damage(table: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno not in (
-            None,
-            errno.ENOENT,
-        ):  # pyarrow's own have no number
+        if isinstance(error, FileNotFoundError):
+            why = f"{Path(str(error.filename)).name} is not there"
+        elif isinstance(error, OSError) and error.errno:  # the system's: pyarrow's own have no number
             raise StoreError(f"{table.parent}: {table.stem} cannot be read: {error.strerror}") from error
-        why = (
-            f"{Path(str(error.filename)).name} is not there"
-            if isinstance(error, FileNotFoundError)
-            else error
-        )
+        else:
+            why = " ".join(str(error).split())[:200]  # some libraries tell it in many lines
         raise StoreError(
             f"{table.parent}: {table.stem} is damaged ({why}); delete {table.name} and extract again"
         ) from error

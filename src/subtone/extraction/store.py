@@ -251,6 +251,8 @@ class FeatureStore:
         """
         kept = self.frame_layers
         wanted = kept if layers is None else tuple(layers)
+        if not wanted:
+            raise UsageError(f"{self.folder}: keeps no frames" if not kept else "no layer is named")
         for layer in wanted:
             if layer not in kept:
                 held = f"those of layers {', '.join(map(str, kept))}" if kept else "none at all"
@@ -289,7 +291,7 @@ class FeatureStore:
         """Layers and width of a statistic."""
         for shard in self._shards.values():
             with telling_damage(shard.table):
-                _, layers, dim = next(iter(open_tensors(shard.arrays).values())).shape
+                _, layers, dim = next(iter(open_tensors(shard.pooled).values())).shape
                 return layers, dim
         return 0, 0
 
@@ -306,7 +308,7 @@ class FeatureStore:
 
     def _without_table(self) -> list[Path]:
         known = {path for shard in self._shards.values() for path in shard.files()}
-        found = [*self.folder.glob("shard-*.safetensors"), *self.folder.glob("frames-*.safetensors")]
+        found = [*self.folder.glob("pooled-*.safetensors"), *self.folder.glob("frames-*.safetensors")]
         return [path for path in found if path not in known]
 
 
