@@ -28,6 +28,7 @@ from harness.report import table
 
 from subtone.evaluation import describe_environment
 from subtone.extraction.backends import Backend, open_backend
+from subtone.extraction.streams import Streams
 from subtone.upstreams import load
 
 HERE = Path(__file__).resolve().parent
@@ -149,14 +150,12 @@ def page(result: dict[str, Any]) -> str:
 
 
 def _ours(backend: Backend, waves: list[Wave]) -> None:
-    """Encode as the engine does: neighbours in length share a call, up to so many padded seconds."""
-    group: list[Wave] = []
-    for wave in sorted(waves, key=len):
-        if group and (len(group) + 1) * len(wave) > backend.batch_s * 16_000:
-            backend.encode(group)
-            group = []
-        group.append(wave)
-    backend.encode(group)
+    """Encode through the streams that an extraction uses, and drop the frames."""
+    with Streams(backend) as streams:
+        done = [streams.submit(wave, None, lambda _frames: None) for wave in waves]
+        streams.flush()
+        for one in done:
+            one.result()
 
 
 def _one_by_one(model: torch.nn.Module, waves: list[Wave]) -> None:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,18 @@ class Way:
         return found
 
     def frames(self, waves: list[Wave]) -> Iterator[Any]:
-        """Yield the frames of all layers, with as many calls side by side as the backend likes best."""
-        groups = list(_groups(waves, self._backend.batch_s))
-        threads = torch.get_num_threads()
-        ahead: deque[Future[list[torch.Tensor]]] = deque()
-        with ThreadPoolExecutor(
-            self._backend.streams, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            for group in groups:
-                ahead.append(pool.submit(self._backend.encode, group))
-                if len(ahead) > 2 * self._backend.streams:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
-        torch.set_num_threads(threads)
+        """Yield the frames of all layers, through the streams that an extraction uses."""
+        from subtone.extraction.streams import Streams
+
+        waiting: deque[Future[Any]] = deque()
+        with Streams(self._backend) as streams:
+            for wave in waves:
+                waiting.append(streams.submit(wave, None, lambda frames: frames))
+                if len(waiting) > streams.ahead:
+                    yield waiting.popleft().result()
+            streams.flush()
+            while waiting:
+                yield waiting.popleft().result()
 
     def pipeline(self, files: list[str]) -> dict[str, Any]:
         """Extract recordings into a fresh store, and time what comes after the first third of the audio."""
@@ -123,7 +121,7 @@ class Way:
             load_audio(file)
         cpu["decoding_s"] = time.process_time() - began
         began = time.process_time()
-        speech = detector.detect_many(read)
+        speech = [detector.detect(wave) for wave in read]
         cpu["silero_s"] = time.process_time() - began
         frames = [self._backend.encode([wave])[0] for wave in read]
         began = time.process_time()
@@ -152,16 +150,3 @@ class Way:
         if hasattr(engine, "open_backend"):
             self._backend.close = lambda: None
             engine.open_backend = lambda *_, **__: self._backend  # type: ignore[attr-defined]
-
-
-def _groups(waves: Sequence[Wave], batch_s: float) -> Iterator[list[Wave]]:
-    """Cut clips into calls: one a clip, or as many as a batch of so many padded seconds takes."""
-    group: list[Wave] = []
-    for wave in waves:
-        longest = max([len(wave), *map(len, group)])
-        if group and (len(group) + 1) * longest > batch_s * 16_000:
-            yield group
-            group = []
-        group.append(wave)
-    if group:
-        yield group

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,7 @@ def command_line(weights: Path, clips: ClipSet, precisions: Sequence[str], say: 
             store = str(Path(folder) / "store")
             command = ["extract", "--upstream", str(weights), "--store", store, "--precision", precision]
             command += ["--format", "json", *clips.files]
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), _children_cpu_s()
             process = subprocess.Popen(
                 [sys.executable, "-m", "subtone", *command],
                 stdout=subprocess.PIPE,
@@ -76,12 +77,18 @@ def command_line(weights: Path, clips: ClipSet, precisions: Sequence[str], say: 
             found[precision] = {
                 "audio_s": clips.audio_s,
                 "wall_s": wall,
+                "cpu_s": _children_cpu_s() - cpu,
                 "backend": summary["backend"],
                 "peak_pss_mb": watch.peak_mb,
                 "peak_rss_bound_mb": watch.bound_mb,
             }
         say(f"command  subtone extract --precision {precision}: {found[precision]}")
     return found
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Rounds:

@@ -104,12 +104,17 @@ def _command_line(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for precision, run in runs.items():
         if "skipped" in run:
-            rows.append((precision, f"left out: {run['skipped']}", "", "", ""))
+            rows.append((precision, f"left out: {run['skipped']}", *[""] * 4))
         else:
             backend = f"{run['backend']['name']} {run['backend']['precision']}"
-            figures = (f"{run['audio_s']:.0f}", f"{run['wall_s']:.1f}", f"{run['peak_pss_mb']:.0f}")
+            figures = (
+                f"{run['audio_s']:.0f}",
+                f"{run['wall_s']:.1f}",
+                f"{run['cpu_s']:.1f}",
+                f"{run['peak_pss_mb']:.0f}",
+            )
             rows.append((precision, backend, *figures))
-    head = ("--precision", "backend chosen", "audio s", "seconds, start included", "peak MB")
+    head = ("--precision", "backend chosen", "audio s", "seconds, start included", "CPU seconds", "peak MB")
     return [
         "`subtone extract`, one run of the command, its memory watched meanwhile:",
         "",
