@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -214,6 +215,28 @@ def test_a_clip_whose_reading_kills_twice_is_named_and_the_others_go_on(
             else:
                 is_read(outcome, clip)
     assert asked.count(clips[3].key()) == 2
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits the memory of a running process")
+def test_a_clip_that_does_not_fit_the_memory_is_named_and_its_process_goes_on(
+    clips: list[Clip], long: Clip
+) -> None:
+    seen: set[int] = set()
+    with Readers(ENERGY.config(), workers=1) as readers:
+
+        def known(_key: str) -> bool:
+            (pid,) = readers.pids
+            seen.add(pid)
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            resource.prlimit(pid, resource.RLIMIT_AS, (pages * 4096 + (16 << 20), resource.RLIM_INFINITY))
+            return False
+
+        failure, reading = readers.read([long, clips[0]], known)
+    assert failure == Failure(
+        long.file, f"{long.file}: not enough memory for this clip; cut it into utterances"
+    )
+    is_read(reading, clips[0])
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
