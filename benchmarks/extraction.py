@@ -68,7 +68,7 @@ def main() -> None:
                 say(f"round {number}")
                 peaks.append(running.round(clips, few, given.seed + number))
             running.compare(sets[0], few, reference)
-            raw_parts = running.parts(sets[0])
+            raw_parts = running.parts(sets[0].first(few))
             flops = []
             for clips in sets[1:]:
                 some = clips.first(few)
