@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import subtone
 from subtone import upstreams
 from subtone.errors import StoreError, UsageError
 from subtone.extraction import Clip, PooledFeatures, Progress, clips_of, extract, pool_wave
-from subtone.extraction import pooled as pooled_room
 from subtone.pooling import STATISTICS
 from subtone.speech import SpeechSegments, get_detector
 from tests import synthetic, tiny_upstreams
@@ -121,28 +119,6 @@ def test_when_no_clip_can_be_used_the_error_says_why(tmp_path: Path) -> None:
         extract([Clip(str(tmp_path / "text.wav"))] * 2, FBANK, ENERGY)
     with pytest.raises(StoreError, match="none of 0 clips"):
         extract([], FBANK, ENERGY)
-
-
-def test_a_long_clip_is_encoded_in_equal_pieces_whose_frames_are_pooled_together(
-    encoder: upstreams.Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pooled_room, "PIECE_S", 1.0)
-    wave = synthetic.utterance(2.5, seed=3)
-    speech = ENERGY.detect(wave)
-    found = pool_wave(encoder, wave, speech, ("gap_mean", "sap_mean", "sap_segment_mean"))
-    cuts = [0, 13_333, 26_666, 40_000]
-    frames, spoken = [], []
-    for start, end in pairwise(cuts):
-        (piece,) = encoder.extract([wave[start:end]])
-        frames.append(piece)
-        spoken.append(speech.clip(start, end).project(encoder.grid, piece.shape[1]))
-    joined, said = np.concatenate(frames, axis=1).astype(float), np.concatenate(spoken)
-    assert 0 < said.sum() < len(said)
-    for stem, form in (("gap", "gap"), ("sap", "frame"), ("sap_segment", "segment")):
-        mean, _ = pooled_slowly(joined[1], np.ones_like(said), said, form)
-        np.testing.assert_allclose(found.statistics[f"{stem}_mean"][0, 1], mean, rtol=1e-4, atol=1e-5)
-    assert found.num_frames[0] == joined.shape[1]
-    assert found.num_samples[0] == 40_000
 
 
 def test_a_part_of_a_recording_equals_that_part_as_a_file(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ STATISTICS: dict[str, PooledFn] = {}
 that is no weighted mean, say a maximum, is put here by hand."""
 
 
+WEIGHTINGS: dict[str, PooledFn] = {}
+"""Name → ``weigh(frames, mask, speech) -> (batch, frames)``: what :func:`weighting` has registered."""
+
+
 class PoolingError(UsageError, ValueError):
     """A shape, a mask or a name that no pooling can honour."""
 
@@ -86,6 +90,7 @@ def weighting(name: str) -> Callable[[PooledFn], PooledFn]:
             if f"{name}_{moment}" in STATISTICS:
                 raise PoolingError(f"statistic '{name}_{moment}' is registered already; choose another name")
             STATISTICS[f"{name}_{moment}"] = partial(_statistic, take, weigh)
+        WEIGHTINGS[name] = weigh
         return weigh
 
     return register
@@ -111,6 +116,50 @@ def equal_runs(frames: Tensor, mask: Tensor, speech: Tensor) -> Tensor:
     own = lengths.gather(1, ids.clamp_min(0))  # (batch, frames)
     # Times the longest length, so that a frame of a single run weighs exactly 1, as in the frame form.
     return speech * lengths.amax(1, keepdim=True) / own.clamp_min(1)
+
+
+def weights(names: Iterable[str], speech: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    """Return what weightings give to frames that nobody has seen yet: from the masks alone.
+
+    So the frames of a long clip can be pooled as they come, a stretch at a time.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names given to :func:`weighting`, e.g. ``"gap"``.
+    speech, mask : Tensor
+        ``(batch, frames)`` bool; as in :func:`sap`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Name → ``(batch, frames)``, bool or floating, in the order of ``names``.
+
+    Raises
+    ------
+    PoolingError
+        (a ``ValueError``) If a name is unknown, or the weights depend on what the frames hold.
+
+    Examples
+    --------
+    >>> weights(["sap_segment"], torch.tensor([[True, True, False, True]]))
+    {'sap_segment': tensor([[1., 1., 0., 2.]], dtype=torch.float64)}
+    """
+    unseen = torch.full((*speech.shape, 1), torch.nan, dtype=torch.float64, device=speech.device)
+    # Whatever a weighting compares frames with, high and low by turns look different from NaN.
+    other = torch.full_like(unseen, 1e30)
+    other[:, ::2] = -1e30
+    found = {}
+    for name in names:
+        if name not in WEIGHTINGS:
+            raise PoolingError(f"weighting {name!r} is not known; {nearest(name, WEIGHTINGS)}")
+        blind, seeing = (WEIGHTINGS[name](*_checked(f, mask, speech)) for f in (unseen, other))
+        if not torch.equal(blind, seeing):  # NaN is unequal to itself
+            raise PoolingError(
+                f"weighting {name!r} looks at what the frames hold; it can pool only clips that are encoded in one pass"
+            )
+        found[name] = blind
+    return found
 
 
 def gap(frames: Tensor, mask: Tensor | None = None, *, std: bool = False) -> Tensor:

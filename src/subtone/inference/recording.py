@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subtone.audio import SAMPLE_RATE_HZ, AudioSource, Channel
+from subtone.audio.cutting import cut
 from subtone.audio.parts import HELD_S, read_part
 from subtone.errors import AudioError
 from subtone.inference.sources import Source
@@ -87,37 +88,6 @@ def survey(
     speech, held = detect_and_hold(detector, until_stopped(), HELD_S)
     first = round(source.start_s * SAMPLE_RATE_HZ)
     return Recording(speech, first, blocks if held is None else lambda: iter(held))
-
-
-def cut(blocks: Iterator[Wave], spans: Iterable[Span]) -> Iterator[Wave]:
-    """Yield the samples ``[start, end)`` of each span out of a stream of blocks.
-
-    Only the blocks that the current span touches are held.
-
-    Raises
-    ------
-    AudioError
-        When the stream ends before a span does: the file became shorter since it was surveyed.
-
-    Examples
-    --------
-    >>> blocks = iter([np.arange(4.0), np.arange(4.0, 8.0)])
-    >>> [clip.tolist() for clip in cut(blocks, [(1, 3), (2, 6)])]
-    [[1.0, 2.0], [2.0, 3.0, 4.0, 5.0]]
-    """
-    held = np.zeros(0, dtype=np.float32)
-    begin = 0  # sample of the recording that `held` begins with
-    for start, end in spans:
-        while begin + len(held) < end:
-            block = next(blocks, None)
-            if block is None:
-                raise AudioError(
-                    "the recording became shorter while it was read; try again when it is at rest"
-                )
-            kept = held[max(0, start - begin) :]
-            begin += len(held) - len(kept)
-            held = np.concatenate([kept, block]) if len(kept) else block
-        yield held[start - begin : end - begin]
 
 
 def _again(audio: AudioSource) -> AudioSource:
