@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from subtone.audio import load_audio
-from subtone.speech import SileroDetector, SileroOptions, get_detector
+from subtone.speech import SileroDetector, SileroOptions, get_detector, silero
 from subtone.speech.rules import Lengths, segments_from_scores
+from subtone.speech.silero_matrices import as_matrices
 
 torch = pytest.importorskip("torch")
 silero_vad = pytest.importorskip("silero_vad")
@@ -46,6 +47,39 @@ def test_probabilities_equal_the_stepwise_model(
         found = detector.probabilities(wave)
         assert found.shape == (-(-len(wave) // 512),)
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_network_as_matrices_gives_the_shipped_model_s_numbers_and_is_what_runs(
+    waves: list[npt.NDArray[np.float32]],
+) -> None:
+    model = silero._model_path().read_bytes()
+    faster = as_matrices(model)
+    assert faster is not None
+    shipped, ours = silero._open(model), silero._open(faster)
+    state = np.zeros((1, 1, 128), np.float32)
+    for wave in waves[::2]:
+        inputs = np.lib.stride_tricks.sliding_window_view(wave, 576)[::512].copy()  # (frames, 576)
+        for piece in (inputs[:1], inputs[1:]):
+            expected = shipped.run(None, {"input": piece, "h": state, "c": state})
+            found = ours.run(None, {"input": piece, "h": state, "c": state})
+            for one, other in zip(found, expected, strict=True):
+                assert one.shape == other.shape
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+            state = expected[1]
+    assert "frames" in silero._session().get_inputs()[0].shape, "the shipped model runs, not its faster form"
+
+
+def test_another_network_or_a_damaged_file_is_run_as_it_is_or_refused_by_its_own_reader() -> None:
+    model = silero._model_path().read_bytes()
+    folder = silero._model_path().parent
+    assert as_matrices((folder / "silero_vad.onnx").read_bytes()) is None
+    assert as_matrices(b"") is None
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        damaged = bytearray(model[: int(rng.integers(1, 5_000))])
+        damaged[int(rng.integers(len(damaged)))] = int(rng.integers(256))
+        assert as_matrices(bytes(damaged)) is None
+        assert as_matrices(rng.bytes(200)) is None
 
 
 @pytest.mark.parametrize(
