@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from subtone.upstreams import convolutions
+
 _TAPPED: ContextVar[list[Tensor] | None] = ContextVar("tapped_layers", default=None)
 
 
@@ -68,6 +70,8 @@ class CnnCore(LayersCore):
     def forward(self, inputs: Tensor) -> Tensor:
         """See the class; the layers are in the precision of the weights."""
         x = inputs.to(self.dtype)  # (1, channels, inputs)
+        if convolutions.are_faster(self.convolutions, x):
+            return self.layers_of(convolutions.frames_first(self.convolutions, x))
         for convolution in self.convolutions:
             x = convolution(x)  # (1, channels, fewer)
         return self.layers_of(x.transpose(1, 2))

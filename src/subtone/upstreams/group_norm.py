@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from subtone.upstreams import valid
+from subtone.upstreams.convolutions import activate
 from subtone.upstreams.surveys import Moments
 
 
@@ -36,8 +37,6 @@ class ClipwiseFirstConv(nn.Module):
         self.conv: nn.Conv1d = layer.conv
         self.layer_norm: nn.GroupNorm = layer.layer_norm
         self.activation: nn.Module = layer.activation
-        # The plain GELU can be done in place, which takes a quarter of the time of writing it elsewhere.
-        self._gelu = getattr(layer.activation, "act", None) is functional.gelu
 
     def forward(self, wave: Tensor) -> Tensor:
         """Map ``(batch, 1, samples)`` to ``(batch, channels, frames)``, zero beyond a clip's end."""
@@ -82,8 +81,7 @@ class ClipwiseFirstConv(nn.Module):
             shift = shift + gain * self.conv.bias
         windows = (samples - offset).unfold(0, kernel, stride).T  # (kernel, frames)
         normed = torch.addmm(shift.float()[:, None], weight.float(), windows)  # (channels, frames)
-        activated: Tensor = torch.ops.aten.gelu_(normed) if self._gelu else self.activation(normed)
-        return activated
+        return activate(normed, self.activation)
 
     def _affine(self, patches: Moments) -> tuple[Tensor, Tensor]:
         """Return the factor and the addend, ``(channels,)`` float64 each, that norm the convolution's output.
