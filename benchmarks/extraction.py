@@ -63,6 +63,8 @@ def main() -> None:
         commands = command_line(weights, sets[0], ("fp32", "bf16", "int8"), say)
         with Rounds(processes, contenders, loading, logs, say) as running:
             running.first(sets[0], few)
+            if BASELINE not in {one.name for one in running.running()}:
+                sys.exit(f"{BASELINE}: {running.results[BASELINE]['skipped']}; nothing to compare with")
             peaks = []
             for number, clips in enumerate(sets[1:], 1):
                 say(f"round {number}")

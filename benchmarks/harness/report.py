@@ -95,7 +95,7 @@ def _speeds(contenders: Mapping[str, Mapping[str, Any]], what: str) -> list[str]
                 _number(one.get("share_of_matrix_peak"), ".0%"),
             )
         )
-    head = ("", "audio s / s", "× baseline", "again", "first", "CPU s / audio h")
+    head: tuple[str, ...] = ("", "audio s / s", "× baseline", "again", "first", "CPU s / audio h")
     head += ("peak MB", "error", "cosine", "share of matrix peak")
     return [*table(head, rows), *(["", " ".join(notes)] if notes else [])]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+#: An order that takes longer will never be done: the process is killed.
+PATIENCE_S = 400.0
 _PROGRAM = Path(__file__).resolve().parent.parent / "contenders" / "worker.py"
 
 
@@ -52,12 +55,16 @@ class Worker:
         """Give an order and wait for the answer; ``{"skipped": why}`` when it cannot be carried out."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        patience = threading.Timer(PATIENCE_S, self._process.kill)
+        patience.start()
         try:
             self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            patience.cancel()
         if not line:
             tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             return {"skipped": f"its process ended ({' '.join(tail)[:200] or 'and said nothing'})"}
