@@ -151,6 +151,31 @@ def test_a_disk_that_is_full_at_any_file_is_one_error_and_nothing_half_written_s
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_could_not_be_written_once_is_not_half_written_later(tmp_path: Path) -> None:
+    played = play(
+        tmp_path,
+        """
+        store = FeatureStore(folder / "store", WITH_FRAMES)
+        long = np.ones((LAYERS, 60, DIM), np.float32)
+        with store.shard() as shard:
+            shard.add_frames(key(0), 0, long)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+            told = []
+            for attempt in range(3):  # other threads may still be at work
+                try:
+                    shard.add_frames(key(1 + attempt), 0, long)
+                except StoreError as error:
+                    told.append(str(error).partition("could not be written: ")[2])
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            shard.drop(key(0))
+            left = [path.name for path in (folder / "store").iterdir()]
+        print(json.dumps([told, left]))
+        """,
+    )
+    assert played == [["File too large; make room, or name another folder"] * 3, ["store.json"]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_small_disk_takes_whole_shards_until_it_is_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -109,7 +109,7 @@ class FrameWriter:
                 return
             del self._clips[key]
             for piece in clip.pieces:
-                piece.path.unlink()
+                piece.path.unlink(missing_ok=True)
 
     def finish(self, clips: Mapping[str, int]) -> list[list[Piece]]:
         """End the clips named that have not ended, in this order, write them, and return each clip's pieces.

@@ -63,6 +63,7 @@ class ShardWriter:
         self._folder = folder
         self._on_done = on_done
         self._scratch: Scratch | None = None
+        self._lost: OSError | None = None  # why nothing more can be taken
         self._making_scratch = threading.Lock()
         self._frames = None if layers is None else FrameWriter(self._hidden, layers)
 
@@ -83,7 +84,8 @@ class ShardWriter:
         UsageError
             If a number is not finite in half precision. The clip is dropped; others are not touched.
         StoreError
-            If the disk is full, among others. The shard is lost, and nothing of it stays.
+            If the disk is full, among others. Clips that are in no shard are lost, nothing of them stays, and no
+            more are taken.
         ValueError
             If the frames do not follow those that came before.
         """
@@ -124,6 +126,8 @@ class ShardWriter:
 
     def _hidden(self) -> Path:
         with self._making_scratch:
+            if self._lost is not None:  # pieces that came before are gone
+                raise self._lost
             if self._scratch is None:
                 self._scratch = Scratch(self._folder)
             return self._scratch.folder
@@ -198,6 +202,7 @@ class ShardWriter:
         try:
             yield
         except OSError as error:
+            self._lost = error
             self.close()
             raise StoreError(
                 f"{self._folder}: a shard could not be written: {error.strerror or error}; make room, or name another "
@@ -281,7 +286,8 @@ class Shard:
         self, rows: Sequence[int], into: Mapping[str, npt.NDArray[np.float32]], at: Sequence[int]
     ) -> None:
         """Copy statistics of some clips to ``into[name][at]``; nothing else is read. Checked by their CRC-32."""
-        arrays, sums = open_tensors(self.pooled), self.read([f"crc32_{name}" for name in into])
+        arrays = open_tensors(self.pooled, dict.fromkeys(into, (min(rows), max(rows) + 1)))
+        sums = self.read([f"crc32_{name}" for name in into])
         for name, values in into.items():
             for row, place in zip(rows, at, strict=True):
                 values[place] = arrays[name][row]

@@ -209,7 +209,8 @@ class FeatureStore:
         arrays = {name: np.empty((len(keys), *self._shape()), np.float32) for name in names}
         counts = {c: np.empty(len(keys), bool if c == "too_short" else np.int64) for c in COUNTS}
         for shard in sorted(places):
-            rows, at = zip(*places[shard], strict=True)
+            # In the order of the disk: read out of order, it would fetch what lies around each clip as well.
+            rows, at = zip(*sorted(places[shard]), strict=True)
             with telling_damage(self._shards[shard].table):
                 for column, values in self._shards[shard].read(COUNTS).items():
                     counts[column][list(at)] = np.array(values)[list(rows)]

@@ -104,10 +104,18 @@ def write_tensors(path: Path, arrays: Mapping[str, Layout]) -> Written:
     return Written(size, digest.hexdigest())
 
 
-def open_tensors(path: Path) -> dict[str, Array]:
+def open_tensors(path: Path, rows: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Array]:
     """Return the arrays of a safetensors file, memory-mapped and read-only: nothing is read until it is looked at.
 
     The file stays mapped as long as one of the arrays lives.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    rows : mapping, optional
+        Of the arrays that will be read, the first row and the one after the last. The system then fetches these at
+        once, and not the many megabytes behind them that some are set up to read ahead.
 
     Raises
     ------
@@ -124,7 +132,15 @@ def open_tensors(path: Path) -> dict[str, Array]:
     if length > min(_LONGEST_HEADER, len(mapped) - 8):
         raise ValueError("it is no safetensors file, or is cut short")
     header = json.loads(mapped[8 : 8 + length])
-    return {name: _view(mapped, 8 + length, spec) for name, spec in header.items() if name != "__metadata__"}
+    header.pop("__metadata__", None)
+    views = {name: _view(mapped, 8 + length, spec) for name, spec in header.items()}
+    if rows is not None and hasattr(mmap, "MADV_WILLNEED"):  # not on Windows
+        mapped.madvise(mmap.MADV_RANDOM)
+        for name, (first, end) in rows.items():
+            start, each = 8 + length + header[name]["data_offsets"][0], views[name][0].nbytes
+            page = (start + first * each) // mmap.PAGESIZE * mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, page, start + end * each - page)
+    return views
 
 
 def _view(mapped: mmap.mmap, base: int, spec: Mapping[str, Any]) -> Array:
