@@ -133,6 +133,32 @@ def test_all_damaged_shards_are_named_and_following_the_advice_mends_the_store(t
     assert content(tmp_path) == before
 
 
+def test_a_table_is_put_in_place_when_all_else_is_safe_from_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(tmp_path, WITH_FRAMES)
+    told: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        told.append(("fsync", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def recorded_replace(self: Path, target: Path) -> None:
+        told.append((f"rename {target.suffix}", self.stat().st_ino))
+        replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    add(store, range(3))
+    folder = ("fsync", tmp_path.stat().st_ino)
+    renames = [step for step in told if step[0] != "fsync"]
+    assert [name for name, _ in renames] == ["rename .safetensors", "rename .safetensors", "rename .parquet"]
+    for rename in renames:
+        assert told.index(("fsync", rename[1])) < told.index(rename)
+    assert told[-4:] == [renames[1], folder, renames[2], folder]
+
+
 def test_the_same_clips_added_twice_are_the_same_files(tmp_path: Path) -> None:
     filled(tmp_path, WITH_FRAMES)
     before = content(tmp_path)
