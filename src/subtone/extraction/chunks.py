@@ -2,6 +2,12 @@
 
 Each chunk is encoded with some of what surrounds it, the overlap, and only the frames of its core are kept; the cores
 of all chunks, laid end to end, are the frames of the clip.
+
+With the survey of the clip, all that an encoder computes from a frame's surroundings is that of one pass (to 1e-5,
+whatever the family). Attention is not: it hears the chunk and no more, where one pass would hear hours. How far that
+moves a frame depends on the encoder, not on the overlap: see ``benchmarks/long_audio.py``. So every clip that can be is
+encoded in one pass, a chunk is as long as a pass may be, and Whisper, which has positions for 30 s, counts them anew in
+each chunk.
 """
 
 from __future__ import annotations
