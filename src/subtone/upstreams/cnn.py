@@ -9,7 +9,6 @@ says.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +29,7 @@ from subtone.upstreams.passes import MomentsSum
 from subtone.upstreams.positions import forget_positions
 from subtone.upstreams.precision import full_precision
 from subtone.upstreams.surveys import Moments, Survey, WaveSurvey, of_kind, one_each
+from subtone.upstreams.wavlm import fuse_attention
 
 _CLASSES = {
     "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
@@ -106,8 +106,7 @@ class CnnUpstream(HuggingFaceUpstream):
             # Its layers hold such convolutions, and recomputing a layer would forget where the clips end.
             module.supports_gradient_checkpointing = False  # type: ignore[assignment]
         if config["model_type"] == "wavlm":
-            # torch's remark on how the published attention passes its masks, once a process.
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            fuse_attention(encoder)
         return module
 
     def front_end(self) -> dict[str, Any]:
