@@ -107,8 +107,7 @@ def line_up(environments: Path | None) -> tuple[dict[str, Process], list[Contend
         key = f"subtone {backend} {precision}"
         processes[key] = Process(here, "of_subtone", {"backend": backend, "precision": precision})
         contenders.append(Contender(f"Subtone {backend} {precision}", key, "encoder", precision))
-        # The pipeline around the encoder is the same for all backends: one a precision is enough.
-        if backend == "openvino":
+        if (backend, precision) in _PIPELINES:
             contenders.append(
                 Contender(f"Subtone {backend} {precision}, pipeline", key, "pipeline", precision)
             )
