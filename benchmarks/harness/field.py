@@ -60,6 +60,8 @@ OURS = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
 )
+#: Those whose whole pipeline is measured: what `--backend auto` takes for each precision on a CPU with AVX-512.
+_PIPELINES = (("torch", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 
 
 def line_up(environments: Path | None) -> tuple[dict[str, Process], list[Contender]]:
