@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from subtone.extraction.clips import Clip, clips_of
-from subtone.extraction.engine import Extraction, Failure, extract, extract_to_store
+from subtone.extraction.engine import Extraction, StoreSummary, extract, extract_to_store
 from subtone.extraction.features import PooledFeatures
 from subtone.extraction.options import BackendName, ExtractionOptions, Precision
 from subtone.extraction.pooled import pool_wave
 from subtone.extraction.progress import OnProgress, Progress
+from subtone.extraction.readers import Failure
 from subtone.extraction.store import FeatureStore
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PooledFeatures",
     "Precision",
     "Progress",
+    "StoreSummary",
     "clips_of",
     "extract",
     "extract_to_store",

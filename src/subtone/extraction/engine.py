@@ -1,50 +1,43 @@
-"""From clips to pooled features, one clip a core at a time.
+"""From clips to pooled features, in memory or in a store that a run broken off is taken up again in.
 
-On a CPU small batches and many threads an operation both lose: a clip a thread, each with one thread of its own, keeps
-all cores busy, never waits for the slowest core of an operation, and needs no padding.
+Clips are read ahead in processes of their own (:mod:`~subtone.extraction.readers`), encoded chunk by chunk
+(:mod:`~subtone.extraction.pipeline`), and put in place a shard at a time. Which clips share a shard depends on the
+clips alone, so that a run that was killed and given again ends in the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
-from subtone.audio import load_audio
-from subtone.errors import StoreError, SubtoneError, UsageError, is_out_of_memory, nearest
+from subtone.errors import StoreError, UsageError, nearest
+from subtone.extraction.backends import Backend, cores, open_backend
+from subtone.extraction.chunks import ONE_PASS_S, OVERLAP_S
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.manifest import check_fit
 from subtone.extraction.options import ExtractionOptions
-from subtone.extraction.pooled import pool_wave
+from subtone.extraction.pipeline import Pipeline, Pooled
 from subtone.extraction.progress import Meter, OnProgress
+from subtone.extraction.readers import Failure, Readers, Reading
+from subtone.extraction.shards import ShardWriter
 from subtone.extraction.store import FeatureStore, fingerprint
 from subtone.pooling import STATISTICS
 from subtone.speech import Detector
 from subtone.upstreams import Upstream
 
-BACKEND = {"name": "torch", "precision": "fp32"}
-#: Clips to a shard: what a killed run loses at most.
-SHARD_CLIPS = 256
+#: Clips to a shard, and seconds of audio from which on a shard is closed: what a killed run loses at most.
+SHARD_CLIPS = 128
+SHARD_S = 1200.0
 #: Failures that an error names when nothing worked.
 NAMED = 10
-#: Clips in work or waiting to be taken, to a worker.
-AHEAD = 4
-
-@dataclass(frozen=True)
-class Failure:
-    """A clip that could not be used, and why."""
-
-    file: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Extraction:
     seconds
         Wall time.
     backend
-        What computed them, and how precisely.
+        What computed the frames, and how precisely.
     """
 
     features: PooledFeatures
@@ -82,7 +75,25 @@ class Extraction:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """What :func:`extract_to_store` did."""
+    """What :func:`extract_to_store` did.
+
+    Parameters
+    ----------
+    clips
+        That are in the store now, of those given.
+    reused
+        How many of them were there before.
+    hours
+        Of audio, in all of them.
+    seconds
+        Wall time.
+    times_real_time
+        Seconds of audio encoded in a second of this run.
+    failed
+        Clips that could not be used; or the store, named with how many clips it could not take.
+    backend
+        What computed the frames, and how precisely.
+    """
 
     clips: int
     reused: int
@@ -112,14 +123,15 @@ def extract(
     upstream : Upstream
         Gives the frames.
     detector : Detector
-        Finds speech.
+        Finds speech; one that :func:`subtone.speech.get_detector` knows.
     statistics : sequence of str, optional
-        What to keep; all of :data:`subtone.pooling.STATISTICS` by default, so that every recipe finds its own.
+        What is wanted; all of :data:`subtone.pooling.STATISTICS` by default. A store keeps all in any case, so that
+        every recipe finds its own.
     store : path, optional
         Folder to keep the features in. Clips that are there, by content, are not computed again; without it all
         stays in memory.
     options : ExtractionOptions, optional
-        Backend, precision and what is kept.
+        Backend, precision, and what else is kept.
     on_progress : callable, optional
         Told after each clip how far it is.
 
@@ -133,22 +145,25 @@ def extract(
     StoreError
         If the store does not fit or cannot be written, or if not one clip could be used.
     UsageError
-        If a statistic is not known.
+        If a statistic is not known, or the backend is not there or not exact enough for the upstream.
     """
     names = tuple(STATISTICS) if statistics is None else tuple(statistics)
     for name in names:
         if name not in STATISTICS:
             raise UsageError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
     began = time.perf_counter()
-    kept = None if store is None else FeatureStore(Path(store), fingerprint(upstream, detector, names))
-    found = _gather(list(clips), upstream, detector, names, kept, on_progress)
-    rows = sorted(found.keys)
-    if kept is not None:
-        features = kept.get([found.keys[i] for i in rows])
+    run = _Run(upstream, detector, names if store is None else tuple(STATISTICS), store, options)
+    run.over(list(clips), on_progress)
+    if run.stopped is not None:
+        raise run.stopped
+    run.check_some()
+    rows = sorted(run.keys)
+    if run.store is not None:
+        features = run.store.get([run.keys[i] for i in rows], names)
     else:
-        features = PooledFeatures.concatenate(found.memory[i] for i in rows)
+        features = PooledFeatures.concatenate(run.memory[i] for i in rows)
     elapsed = time.perf_counter() - began
-    return Extraction(features, np.array(rows, np.int64), tuple(found.failed), found.reused, elapsed, BACKEND)
+    return Extraction(features, np.array(rows, np.int64), tuple(run.failed), run.reused, elapsed, run.backend)
 
 
 def extract_to_store(
@@ -162,130 +177,220 @@ def extract_to_store(
 ) -> StoreSummary:
     """Extract the features of recordings into a store; see :func:`extract`.
 
-    The features stay on disk, so that memory does not grow with the number of recordings.
+    The features stay on disk, so that memory grows neither with the number of recordings nor with their length. When
+    the store takes no more, e.g. on a full disk, the run ends there: what is stored stays, and ``failed`` says how
+    many clips are missing.
     """
     began = time.perf_counter()
-    kept = FeatureStore(Path(store), fingerprint(upstream, detector, tuple(STATISTICS)))
-    found = _gather(clips_of(paths), upstream, detector, tuple(STATISTICS), kept, on_progress)
-    hours = sum(kept.num_samples(key) for key in found.keys.values()) / upstream.grid.sample_rate_hz / 3600
+    run = _Run(upstream, detector, tuple(STATISTICS), store, options)
+    clips = clips_of(paths)
+    run.over(clips, on_progress)
+    if run.stopped is not None:
+        if not run.keys:
+            raise run.stopped
+        missing = len(clips) - len(run.keys) - len(run.failed)
+        message = (
+            f"{run.stopped}; {missing} of {len(clips)} clips are not stored: then give the same command again"
+        )
+        run.failed.append(Failure(str(store), message))
+    run.check_some()
+    assert run.store is not None
+    hours = sum(run.store.num_samples(key) for key in run.keys.values()) / upstream.grid.sample_rate_hz / 3600
     elapsed = time.perf_counter() - began
-    speed = found.audio_s / elapsed
-    return StoreSummary(len(found.keys), found.reused, hours, elapsed, speed, tuple(found.failed), BACKEND)
+    return StoreSummary(
+        clips=len(run.keys),
+        reused=run.reused,
+        hours=hours,
+        seconds=elapsed,
+        times_real_time=run.audio_s / elapsed,
+        failed=tuple(run.failed),
+        backend=run.backend,
+    )
 
 
-@dataclass
-class _Gathered:
-    keys: dict[int, str] = field(default_factory=dict)  # of the clips that worked, by position
-    failed: list[Failure] = field(default_factory=list)
-    memory: dict[int, PooledFeatures] = field(default_factory=dict)  # what is in no store (yet)
-    reused: int = 0
-    audio_s: float = 0.0
+@dataclass(eq=False)
+class _Shard:
+    """Clips that are encoded and wait for their shard to be full."""
+
+    rows: list[int] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    features: list[PooledFeatures] = field(default_factory=list)
+    samples: int = 0
 
 
-def _gather(
-    todo: Sequence[Clip],
-    upstream: Upstream,
-    detector: Detector,
-    names: Sequence[str],
-    kept: FeatureStore | None,
-    on_progress: OnProgress | None,
-) -> _Gathered:
-    """Extract clips into the store, or into memory when there is none."""
-    found = _Gathered()
-    keys, memory = found.keys, found.memory
-    pending: dict[str, int] = {}  # content → position of clips that the next shard will hold
-    meter = Meter(todo)
+class _Run:
+    """One extraction: what is opened for it, and what it has given so far."""
 
-    def flush() -> None:
-        if kept is not None and pending:
-            rows = list(pending.values())
-            pending.clear()  # before writing: what could not be written once is not tried again
-            part = PooledFeatures.concatenate(memory.pop(i) for i in rows)
-            kept.add([keys[i] for i in rows], [todo[i].file for i in rows], part)
+    def __init__(
+        self,
+        upstream: Upstream,
+        detector: Detector,
+        names: Sequence[str],
+        store: str | Path | None,
+        options: ExtractionOptions | None,
+    ) -> None:
+        self._options = options or ExtractionOptions()
+        if store is None and self._options.frames is not None:
+            raise UsageError("frames are kept in a store only; name one, or leave 'frames' away")
+        self._upstream, self._detector, self._names = upstream, detector, tuple(names)
+        made = None if store is None else FeatureStore.how(store)
+        self._stored: Mapping[str, Any] | None = None if made is None else made.get("backend")
+        self.backend: Mapping[str, Any]  # what the features were, or are, computed with
+        self._opened: Backend | None = None
+        if self._stored is not None and self._may_be(self._stored):
+            self.backend = self._stored  # opened only if a clip is missing, since that takes seconds
+        else:
+            self._opened = self._open()
+            self.backend = self._opened.config()
+        self.store = None if store is None else FeatureStore(store, self._fingerprint(self.backend))
+        self.keys: dict[int, str] = {}  # of the clips that worked, by position
+        self.failed: list[Failure] = []
+        self.memory: dict[int, PooledFeatures] = {}  # when there is no store
+        self.reused = 0
+        self.audio_s = 0.0
+        self.stopped: StoreError | None = None  # why the store took no more
+        self._writer: ShardWriter | None = None
+        self._shard = _Shard()
+        self._claimed: set[str] = set()  # content of the clips that this run encodes
 
-    try:
-        for i, outcome in _outcomes(todo, upstream, detector, names, kept):
-            if isinstance(outcome, SubtoneError):
-                found.failed.append(Failure(todo[i].file, str(outcome)))
-                state = meter.failed()
-            else:
-                keys[i] = outcome.key
-                if outcome.features is None:
-                    found.reused += 1
-                    state = meter.reused()
-                else:
-                    state = meter.encoded(float(outcome.features.num_samples[0]) / upstream.grid.sample_rate_hz)
-                    found.audio_s = state.audio_s
-                    if kept is None:
-                        memory[i] = outcome.features
-                    elif outcome.key not in pending and outcome.key not in kept:
-                        memory[i], pending[outcome.key] = outcome.features, i
-                if len(pending) == SHARD_CLIPS:
-                    flush()
-            if on_progress is not None:
-                on_progress(state)
-    finally:
-        flush()
-    if not keys:
-        shown = "; ".join(failure.message for failure in found.failed[:NAMED])
-        more = f"; and {len(found.failed) - NAMED} more" if len(found.failed) > NAMED else ""
-        raise StoreError(f"none of {len(todo)} clips could be used: {shown}{more}")
-    return found
+    def _may_be(self, stored: Mapping[str, Any]) -> bool:
+        """Tell whether what a store was made with is what is asked for."""
+        return stored.get("precision") == self._options.precision and self._options.backend in (
+            "auto",
+            stored.get("name"),
+        )
 
+    def _open(self) -> Backend:
+        return open_backend(
+            self._upstream, self._options.backend, self._options.precision, stored=self._stored
+        )
 
-@dataclass(frozen=True)
-class _Done:
-    key: str
-    features: PooledFeatures | None  # None: the store has them
+    def _for_missing_clips(self) -> Backend:
+        """Open the backend, and make sure that it goes with the features that are there."""
+        if self._opened is None:
+            self._opened = self._open()
+            if self.store is not None:
+                check_fit(self.store.folder, self.store.made_by, self._fingerprint(self._opened.config()))
+        return self._opened
 
+    def _fingerprint(self, backend: Mapping[str, Any]) -> dict[str, Any]:
+        return fingerprint(
+            self._upstream,
+            self._detector,
+            self._names,
+            backend=backend,
+            leave_out_silence_s=self._options.leave_out_silence_s,
+            frames=self._options.frames,
+            chunking={"one_pass_s": ONE_PASS_S, "overlap_s": OVERLAP_S},
+        )
 
-def _one(
-    clip: Clip, upstream: Upstream, detector: Detector, names: Sequence[str], kept: FeatureStore | None
-) -> _Done | SubtoneError:
-    try:
-        key = "" if kept is None else clip.key()
-        if kept is not None and key in kept:
-            return _Done(key, None)
-        wave = load_audio(clip.file, start_s=clip.start_s, end_s=clip.end_s)
-        return _Done(key, pool_wave(upstream, wave, detector.detect(wave), names))
-    except UsageError as error:  # of the clip's length; it does not know the file
-        return UsageError(f"{clip.file}: {error}")
-    except SubtoneError as error:
-        return error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return UsageError(f"{clip.file}: not enough memory for this clip; cut it into utterances")
-
-
-def _outcomes(
-    clips: Sequence[Clip],
-    upstream: Upstream,
-    detector: Detector,
-    names: Sequence[str],
-    kept: FeatureStore | None,
-) -> Iterator[tuple[int, _Done | SubtoneError]]:
-    """Yield what became of each clip, in order; a few are in work ahead of the one who asks."""
-    ahead: deque[tuple[int, Future[_Done | SubtoneError]]] = deque()
-    # An accelerator takes one clip at a time: clips side by side would share its memory and its precision switches.
-    workers = _cores() if upstream.device.type == "cpu" else 1
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, "subtone-clip", torch.set_num_threads, (1,)) as pool:
+    def over(self, clips: Sequence[Clip], on_progress: OnProgress | None) -> None:
+        """Extract clips into the store, or into memory when there is none."""
+        meter = Meter(clips)
+        pipeline = Pipeline(
+            self._upstream,
+            self._for_missing_clips,
+            self._names,
+            leave_out_silence_s=self._options.leave_out_silence_s,
+            sink=self if self._options.frames is not None else None,
+            lot=SHARD_CLIPS,
+        )
+        same: dict[int, str] = {}  # clips that have the content of another one of this run
         try:
-            for i, clip in enumerate(clips):
-                ahead.append((i, pool.submit(_one, clip, upstream, detector, names, kept)))
-                if len(ahead) > AHEAD * workers:
-                    j, future = ahead.popleft()
-                    yield j, future.result()
-            while ahead:
-                j, future = ahead.popleft()
-                yield j, future.result()
+            with Readers(self._detector.config(), self._readers()) as readers:
+                readings = readers.read(clips, None if self.store is None else self._is_known)
+                for i, outcome in enumerate(pipeline.run(readings, self._is_wanted)):
+                    if isinstance(outcome, Failure):
+                        self.failed.append(outcome)
+                        state = meter.failed()
+                    elif isinstance(outcome, Pooled):
+                        self._keep(i, outcome)
+                        seconds = outcome.reading.num_samples / self._upstream.grid.sample_rate_hz
+                        self.audio_s += seconds
+                        state = meter.encoded(seconds)
+                    else:
+                        same[i] = outcome.key
+                        state = meter.reused()
+                    if on_progress is not None:
+                        on_progress(state)
+                self._close_shard()
+        except StoreError as error:
+            if self.store is None:
+                raise
+            self.stopped = error
         finally:
-            for _, future in ahead:
-                future.cancel()
-            torch.set_num_threads(threads)
+            if self._writer is not None:
+                self._writer.close()
+        self._settle(clips, same)
 
+    def _readers(self) -> int:
+        """Processes that decode: one keeps eight streams of a network busy; filter banks need all there are."""
+        beside = self._upstream.module is not None and self._upstream.device.type == "cpu"
+        return max(1, cores() // 4) if beside else cores()
 
-def _cores() -> int:
-    """Cores that this process may use, where the system tells; else all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def _is_known(self, key: str) -> bool:
+        return self.store is not None and (key in self.store or key in self._claimed)
+
+    def _is_wanted(self, reading: Reading) -> bool:
+        """Say whether a clip that was read has to be encoded, the first of its content."""
+        if reading.reused or self.store is None:
+            return not reading.reused
+        if self._is_known(reading.key):  # asked for while the first was on its way
+            return False
+        self._claimed.add(reading.key)
+        return True
+
+    def _keep(self, row: int, outcome: Pooled) -> None:
+        key = outcome.reading.key
+        if self.store is None:
+            self.keys[row], self.memory[row] = key, outcome.features
+            return
+        self._open_writer().end_clip(key)
+        shard = self._shard
+        shard.rows.append(row)
+        shard.features.append(outcome.features)
+        shard.keys.append(key)
+        shard.files.append(outcome.reading.clip.file)
+        shard.samples += outcome.reading.num_samples
+        full = shard.samples >= SHARD_S * self._upstream.grid.sample_rate_hz
+        if full or len(shard.rows) >= SHARD_CLIPS:
+            self._close_shard()
+
+    def _open_writer(self) -> ShardWriter:
+        assert self.store is not None
+        if self._writer is None:
+            self._writer = self.store.shard()
+        return self._writer
+
+    def _close_shard(self) -> None:
+        shard, self._shard = self._shard, _Shard()
+        if shard.rows:
+            self._open_writer().finish(shard.keys, shard.files, PooledFeatures.concatenate(shard.features))
+            self.keys.update(zip(shard.rows, shard.keys, strict=True))
+
+    def add(self, key: str, first_frame: int, frames: Tensor) -> None:
+        """Take frames of a clip; the pipeline's sink."""
+        self._open_writer().add_frames(key, first_frame, frames)
+
+    def drop(self, key: str) -> None:
+        """Forget the frames of a clip that failed."""
+        self._open_writer().drop(key)
+
+    def _settle(self, clips: Sequence[Clip], same: Mapping[int, str]) -> None:
+        """Give clips that were not encoded themselves what the store has for them by now."""
+        for row, key in same.items():
+            if self.store is not None and key in self.store:
+                self.keys[row] = key
+                self.reused += 1
+            elif self.stopped is None:
+                file = clips[row].file
+                self.failed.append(Failure(file, f"{file}: holds the same audio as a clip that failed"))
+
+    def check_some(self) -> None:
+        """Raise if not one clip could be used."""
+        if self.keys:
+            return
+        shown = "; ".join(failure.message for failure in self.failed[:NAMED])
+        more = f"; and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
+        raise StoreError(f"none of {len(self.failed)} clips could be used: {shown}{more}")

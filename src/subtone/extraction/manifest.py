@@ -62,13 +62,24 @@ def claim(folder: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
         _create(folder, made_by)
         # Read back: another run may have been first, with other settings.
         found = read_manifest(folder) or {}
+    check_fit(folder, found, made_by)
+    return found
+
+
+def check_fit(folder: Path, found: Mapping[str, Any], made_by: Mapping[str, Any]) -> None:
+    """Check that features made so go with those that a store holds.
+
+    Raises
+    ------
+    StoreError
+        If not; it says in what they differ.
+    """
     differs = differences(found, made_by)
     if differs:
         raise StoreError(
             f"{folder}: was made with another {', another '.join(differs)}; its features would not fit. Name another "
             "--store folder, or delete this one"
         )
-    return found
 
 
 def _create(folder: Path, made_by: Mapping[str, Any]) -> None:
