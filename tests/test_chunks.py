@@ -189,6 +189,6 @@ def test_a_statistic_that_needs_all_frames_works_for_clips_of_one_pass_only(
     (frames,) = FBANK.extract([wave])
     assert np.array_equal(found.statistics["highest"][0], frames.max(1))
     assert found.statistics["gap_mean"].shape == (1, 1, 60)
-    long = np.tile(wave, 40)
+    long = np.tile(wave, 90)
     with pytest.raises(PoolingError, match="'highest' needs all frames of a clip at once"):
         pool_wave(FBANK, long, ENERGY.detect(long), ("highest",))
