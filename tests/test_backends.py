@@ -17,6 +17,7 @@ import torch
 from subtone.errors import UsageError
 from subtone.extraction import backends
 from subtone.extraction.backends import BackendError, open_backend, verify
+from subtone.extraction.backends.openvino_backend import OpenVinoBackend
 from subtone.extraction.backends.products import OneDnnLinear, onednn_multiplies, rebuilt
 from subtone.extraction.backends.torch_backend import BatchedTorchBackend, TorchBackend
 from subtone.upstreams import Upstream, load
@@ -112,6 +113,17 @@ def test_a_clip_is_the_same_whatever_runs_beside_it(name: Any) -> None:
             beside = list(threads.map(lambda wave: backend.encode([wave])[0], waves))
     for one, other in zip(alone, beside, strict=True):
         assert torch.equal(one, other)
+
+
+@needs_openvino
+@pytest.mark.parametrize("family", KINDS)
+def test_a_clip_is_the_same_whatever_came_before_it(family: str) -> None:
+    # A clip of one frame once spoiled what came after it.
+    lengths = [400, 7_000, 24_321, *np.random.default_rng(0).integers(100, 30_000, 20).tolist(), 7_000]
+    own = upstream(family)
+    with OpenVinoBackend(own, "fp32") as backend:
+        for wave in map(noise, lengths):
+            assert relative_error(backend.encode([wave])[0], own.extract([wave])[0]) < 1e-4
 
 
 @pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
