@@ -74,6 +74,7 @@ def measure(shape: str, given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         weights = make(shape, given.seed, Path(folder) / "weights")
         backend = open_backend(load(str(weights), device="cuda"), "torch", "bf16")
+        backend.close = lambda: None  # type: ignore[method-assign]  # streams close what they are given
         plain = {
             dtype: transformers.AutoModel.from_pretrained(weights, dtype=dtype).eval().cuda()
             for dtype in (torch.float32, torch.bfloat16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import tempfile
@@ -48,6 +47,8 @@ class Way:
             self._backend = open_backend(self._upstream, backend, precision)
         except SubtoneError as error:  # not there, or refused because features would change
             raise Skipped(str(error)) from error
+        # Streams close what they were given; this one is used again and again, as a run uses it for hours.
+        self._backend.close = lambda: None  # type: ignore[method-assign]
         self._options = ExtractionOptions(backend=backend, precision=precision)
         found = {}
         for name in ("subtone", "torch", "transformers", "openvino", "nncf", "onnxruntime"):
@@ -146,7 +147,6 @@ class Way:
 
     def _reuse_backend(self) -> None:
         """Give the engine the backend that is open: a run opens it once, and how long that takes is told apart."""
-        engine = importlib.import_module("subtone.extraction.engine")
-        if hasattr(engine, "open_backend"):
-            self._backend.close = lambda: None
-            engine.open_backend = lambda *_, **__: self._backend  # type: ignore[attr-defined]
+        from subtone.extraction import engine
+
+        engine.open_backend = lambda *_, **__: self._backend
