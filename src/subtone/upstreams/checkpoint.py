@@ -118,7 +118,7 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
         If a weight is missing or has another shape, so that no part is ever left random; or the file is
         unsafe or damaged.
     """
-    wanted = module.state_dict()
+    wanted: dict[str, Tensor] = module.state_dict(keep_vars=True)
     shelf = _Shelf(checkpoint)
     prefix = _prefix(list(wanted), shelf.names)
     missing, misfits = [], []
@@ -133,6 +133,8 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
             value = shelf.read(stored)
             if value.shape != target.shape:
                 misfits.append(f"{key} is {tuple(value.shape)} instead of {tuple(target.shape)}")
+            elif value.dtype == target.dtype and value.device == target.device:
+                target.data = value  # of a safetensors file: its pages, which are read when they are needed
             else:
                 target.copy_(value)
     if missing:
