@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from subtone import bundle, corpora, upstreams
-from subtone.errors import ProtocolError, StoreError
+from subtone.errors import ProtocolError, StoreError, UsageError
 from subtone.evaluation.calibration import expected_calibration_error
-from subtone.extraction import clips_of, extract
+from subtone.extraction import ExtractionOptions, clips_of, extract
 from subtone.speech import get_detector
 from subtone.training import FrozenOptions, TrainedModel, train_model
 from tests import synthetic
@@ -173,3 +173,8 @@ def test_real_speech_is_told_apart_on_new_speakers(shared: Path) -> None:
     )
     assert made.evaluation.ua > 0.8
     assert made.evaluation.ci_units == 4
+
+
+def test_a_model_that_will_hear_silence_is_not_trained_without_it(table: pd.DataFrame) -> None:
+    with pytest.raises(UsageError, match="leave_out_silence_s is for recipes"):
+        train(table, extraction=ExtractionOptions(leave_out_silence_s=1.0))

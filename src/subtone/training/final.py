@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from subtone import protocols
-from subtone.errors import ProtocolError
+from subtone.errors import ProtocolError, UsageError
 from subtone.evaluation import Evaluation, evaluate, soft_vote
 from subtone.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from subtone.extraction import ExtractionOptions, Failure, OnProgress, clips_of, extract
@@ -115,7 +115,14 @@ def train_model(
     ------
     ProtocolError
         If there are too few speakers or clips to hold some out.
+    UsageError
+        If silence is to be left out.
     """
+    if extraction is not None and extraction.leave_out_silence_s is not None:
+        raise UsageError(
+            "extraction.leave_out_silence_s is for recipes: a saved model hears all of a recording, so it is trained on "
+            "all; leave it away"
+        )
     detector = detector or get_detector()
     options = options or FrozenOptions()
     statistics = statistics_of(pooling, form, std)
