@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.field import BASELINE
+from harness.summary import times_faster
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -42,13 +43,13 @@ def judge(contenders: Results, command_line: Results, parts: Results) -> list[di
             add(aim, "could not be measured", None)
             continue
         best = max(near, key=lambda n: near[n]["audio_s_per_s"])
-        ratio = near[best]["audio_s_per_s"] / contenders[name]["audio_s_per_s"]
+        ratio = times_faster(near[best], contenders[name])
         add(aim, f"{ratio:.2f}× ({best})", ratio >= 6)
     for name, one in ours.items():
         if one["what"] != "pipeline":
             continue
         alone = contenders[name.removesuffix(", pipeline")]
-        slower = alone["audio_s_per_s"] / one["audio_s_per_s"] - 1
+        slower = times_faster(alone, one) - 1
         add(f"{name}: within 15 % of its encoder alone", f"{100 * slower:+.1f} % time", slower <= 0.15)
     _judge_memory(add, contenders, command_line)
     for precision, part in parts.items():

@@ -28,8 +28,8 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         *_speeds(result["contenders"], "pipeline"),
         "",
-        "Timed after the first third of the audio, when processes run and the first clips have been read; the error is "
-        "that of the mean frame of each layer.",
+        "Timed from a third of the audio on, when processes run and the first clips have been read, to the end of the "
+        "run; the error is that of the mean frame of each layer.",
         "",
         *_command_line(result["command_line"]),
         *_parts(result["parts"]),

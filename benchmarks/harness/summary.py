@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.field import BASELINE, Contender
+from harness.field import Contender
 
 
 def speeds(rounds: Sequence[Mapping[str, float]]) -> list[float]:
@@ -14,10 +14,18 @@ def speeds(rounds: Sequence[Mapping[str, float]]) -> list[float]:
     return [one["audio_s"] / one["wall_s"] for one in rounds]
 
 
+def times_faster(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Return how many times as fast one contender is as another: the median over rounds, which both were in.
+
+    What slows a round down slows everybody in it.
+    """
+    return statistics.median(a / b for a, b in zip(speeds(one["rounds"]), speeds(other["rounds"])))
+
+
 def summarise(
     contender: Contender,
     result: dict[str, Any],
-    baseline: Sequence[Mapping[str, float]],
+    baseline: Mapping[str, Any],
     peaks: Sequence[Mapping[str, float]],
     flops: Sequence[float],
 ) -> dict[str, Any]:
@@ -35,8 +43,7 @@ def summarise(
         "audio_s_per_s_range": [min(speed), max(speed)],
         "cpu_s_per_audio_hour": statistics.median(3600 * one["cpu_s"] / one["audio_s"] for one in rounds),
     }
-    # Rounds are paired: what slows a round down slows everybody in it.
-    found["times_baseline"] = statistics.median(a / b for a, b in zip(speed, speeds(baseline)))
+    found["times_baseline"] = times_faster(result, baseline)
     if "seen_again" in result:
         found["seen_again_audio_s_per_s"] = statistics.median(speeds(result["seen_again"]))
     if "first_pass" in result:
@@ -68,9 +75,3 @@ def shares(
         "silero_of_encoder": parts["silero_s"] * hour / alone,
         "sap_over_gap": more * hour / whole,
     }
-
-
-def baseline_rounds(results: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, float]]:
-    """Return the rounds that others are measured by."""
-    rounds: Sequence[Mapping[str, float]] = results[BASELINE]["rounds"]
-    return rounds
