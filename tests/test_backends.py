@@ -281,3 +281,11 @@ def test_a_configuration_is_json_and_says_what_computes() -> None:
     assert {"name": "torch", "precision": "bf16", "device": "cpu"}.items() <= config.items()
     assert list(config["versions"]) == ["torch"]
     assert json.loads(json.dumps(config)) == config
+
+
+@pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_a_closed_engine_refuses_instead_of_hanging(name: Any) -> None:
+    with open_backend(upstream("wav2vec2-group"), name) as opened:
+        pass
+    with pytest.raises(UsageError, match="is closed"):
+        opened.encode([noise(8_000)])

@@ -41,7 +41,8 @@ for line in sys.stdin:
             fbank, order["store"], order["files"], detector=energy,
             options=ExtractionOptions(frames="all" if order["frames"] else None),
         )
-        print(json.dumps({"clips": done.clips, "reused": done.reused, "failed": [f.file for f in done.failed]}), flush=True)
+        failed = [one.file for one in done.failed]
+        print(json.dumps({"clips": done.clips, "reused": done.reused, "failed": failed}), flush=True)
         os._exit(0)
     print(json.dumps({"status": os.waitpid(child, 0)[1]}), flush=True)
 """

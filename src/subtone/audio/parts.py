@@ -66,6 +66,5 @@ def read_part(
             return
     if at <= first:
         raise AudioError(
-            f"{name}: start {start_s:g} s lies behind the recording's end "
-            f"({at / SAMPLE_RATE_HZ:.3f} s)"
+            f"{name}: start {start_s:g} s lies behind the recording's end ({at / SAMPLE_RATE_HZ:.3f} s)"
         )

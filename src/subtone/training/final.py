@@ -120,8 +120,8 @@ def train_model(
     """
     if extraction is not None and extraction.leave_out_silence_s is not None:
         raise UsageError(
-            "extraction.leave_out_silence_s is for recipes: a saved model hears all of a recording, so it is trained on "
-            "all; leave it away"
+            "extraction.leave_out_silence_s is for recipes: a saved model hears all of a recording, so it is trained "
+            "on all; leave it away"
         )
     detector = detector or get_detector()
     options = options or FrozenOptions()

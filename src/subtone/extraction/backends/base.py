@@ -45,6 +45,7 @@ class Backend(abc.ABC):
     upstream: Upstream
     streams: int
     batch_s: float
+    _closed = False
 
     @property
     def device(self) -> torch.device:
@@ -86,8 +87,13 @@ class Backend(abc.ABC):
             "versions": self.versions(),
         }
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to give back
-        """Give back what the engine holds beside the upstream; it cannot be used after."""
+    def close(self) -> None:
+        """Give back what the engine holds beside the upstream; `encode` refuses from then on."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self!r} is closed; open another")
 
     def __enter__(self) -> Backend:
         return self

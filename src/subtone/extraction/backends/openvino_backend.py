@@ -97,6 +97,7 @@ class OpenVinoBackend(Backend):
 
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> list[Tensor]:
         """Return ``(layers, frames, dim)`` of each clip; see `Backend.encode`."""
+        self._check_open()
         return [self._one(wave, survey) for wave, survey in paired(waves, surveys)]
 
     def _one(self, wave: Wave, survey: Survey | None) -> Tensor:
@@ -125,6 +126,7 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         """Give back the engine's copy of the weights."""
+        super().close()
         with suppress(queue.Empty):
             while True:
                 self._free.get_nowait()

@@ -49,6 +49,7 @@ class TorchBackend(Backend):
     @torch.inference_mode()
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> list[Tensor]:
         """Return ``(layers, frames, dim)`` of each clip; see `Backend.encode`."""
+        self._check_open()
         return [self._one(wave, survey) for wave, survey in paired(waves, surveys)]
 
     def _one(self, wave: Wave, survey: Survey | None) -> Tensor:
@@ -60,6 +61,7 @@ class TorchBackend(Backend):
 
     def close(self) -> None:
         """Give back weights that are not the upstream's."""
+        super().close()
         self._network = None
 
 
@@ -92,6 +94,7 @@ class BatchedTorchBackend(Backend):
     @torch.inference_mode()
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> list[Tensor]:
         """Return ``(layers, frames, dim)`` of each clip; see `Backend.encode`."""
+        self._check_open()
         pairs = paired(waves, surveys)
         whole = [wave for wave, survey in pairs if survey is None]
         done = iter(self._batch(whole) if whole else [])
