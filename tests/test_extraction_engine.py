@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import subtone
 from subtone import upstreams
@@ -26,6 +29,7 @@ from subtone.extraction import (
     extract_to_store,
     pool_wave,
 )
+from subtone.extraction.backends.torch_backend import BatchedTorchBackend
 from subtone.extraction.silence import kept_spans, speech_of
 from subtone.pooling import STATISTICS
 from subtone.speech import get_detector
@@ -187,3 +191,94 @@ def test_a_detector_of_ones_own_is_refused_by_name(files: list[Path]) -> None:
 
     with pytest.raises(SubtoneError, match=r"no detector .mine.; known: energy, silero, webrtc"):
         extract(clips_of(files), FBANK, Mine(ENERGY.options))
+
+
+def test_an_error_that_nobody_foresaw_is_named_with_its_clip_and_the_rest_is_done(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = type(FBANK).front
+
+    def front(self: object, wave: np.ndarray, survey: object = None) -> object:
+        if len(wave) == round(0.7 * 16_000):
+            raise RuntimeError("could not create a primitive")
+        return whole(self, wave, survey)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(FBANK), "front", front)
+    summary = extract_to_store(FBANK, tmp_path / "store", files, detector=ENERGY)
+    assert summary.clips == len(files) - 1
+    (failure,) = summary.failed
+    assert failure.file == str(files[3])
+    assert "could not create a primitive" in failure.message
+    assert "Traceback" in failure.details
+
+
+def test_a_recording_too_loud_for_its_features_is_named_and_not_stored(
+    files: list[Path], tmp_path: Path
+) -> None:
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.full(8_000, 1e37, np.float32), 16_000, subtype="FLOAT")
+    summary = extract_to_store(FBANK, tmp_path / "store", [*files[:2], loud], detector=ENERGY)
+    assert summary.clips == 2
+    assert [failure.file for failure in summary.failed] == [str(loud)]
+    assert "not finite" in summary.failed[0].message
+
+
+def test_a_store_that_keeps_frames_serves_and_takes_those_who_want_none(
+    files: list[Path], tmp_path: Path
+) -> None:
+    kept = ExtractionOptions(frames="all")
+    extract_to_store(FBANK, tmp_path / "store", files[:3], detector=ENERGY, options=kept)
+    found = extract(clips_of(files[:5]), FBANK, ENERGY, store=tmp_path / "store")
+    assert found.reused == 3
+    store = FeatureStore.open(tmp_path / "store")
+    assert [store.frames(clip.key()).shape[0] for clip in clips_of(files[:5])] == [1] * 5
+
+
+def test_a_long_file_that_is_changed_while_it_is_encoded_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = synthetic.write(tmp_path / "long.wav", np.tile(with_pauses(0.7), 450))  # 765 s: streamed
+    whole = type(FBANK).front
+
+    def front(self: object, wave: np.ndarray, survey: object = None) -> object:
+        os.utime(file)
+        return whole(self, wave, survey)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(FBANK), "front", front)
+    with pytest.raises(StoreError, match="changed"):
+        extract_to_store(FBANK, tmp_path / "store", [file], detector=ENERGY)
+    assert len(FeatureStore.open(tmp_path / "store")) == 0
+
+
+@pytest.mark.parametrize("slow", ["reading", "encoding"])
+def test_batches_hold_the_same_clips_whoever_is_slow_and_wherever_a_run_goes_on(
+    slow: str, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SHARD_CLIPS", 6)
+    encoder = upstreams.load(tiny_upstreams.write(tmp_path / "w2v", "wav2vec2-group"))
+    clips = [Clip(str(file), start) for start in (0.0, 0.01, 0.02) for file in files]
+    seen: list[list[int]] = []
+
+    class Batches(BatchedTorchBackend):
+        def encode(self, waves: Any, surveys: Any = None) -> Any:
+            seen.append([len(wave) for wave in waves])
+            time.sleep(0.02 if slow == "encoding" else 0)
+            return super().encode(waves, surveys)
+
+    def opened(*_: object, **__: object) -> Batches:
+        made = Batches(encoder, "fp32")
+        made.batch_s = 1.5
+        return made
+
+    def wait(_: Progress) -> None:
+        time.sleep(0.02 if slow == "reading" else 0)
+
+    monkeypatch.setattr(engine, "open_backend", opened)
+    found = extract(clips, encoder, ENERGY, store=tmp_path / "whole", on_progress=wait)
+    whole, seen = seen, []
+    assert extract(clips[:6], encoder, ENERGY, store=tmp_path / "parts").reused == 0
+    rest = extract(clips, encoder, ENERGY, store=tmp_path / "parts", on_progress=wait)
+    assert rest.reused == 6
+    assert seen == whole
+    for name, values in found.features.statistics.items():
+        assert np.array_equal(values, rest.features.statistics[name])

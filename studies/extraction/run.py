@@ -81,7 +81,9 @@ def _write(out: Path, corpora: Sequence[str], choices: Sequence[str], label: str
     ]
     record: dict[str, Any] = {}
     for corpus in corpora:
-        found = {c: _read(out / corpus / c.replace(" ", "-")) for c in choices}
+        folders = {c: out / corpus / c.replace(" ", "-") for c in choices}
+        # What was not run is left out of the page.
+        found = {c: _read(folder) for c, folder in folders.items() if (folder / "metrics.json").exists()}
         lines += [
             f"## {corpus}",
             "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +12,10 @@ import typer
 
 from subtone.cli.inputs import recordings
 from subtone.cli.options import Backend, Device, Precision, choice, examples, extraction_options, flowing
-from subtone.cli.outcome import finish
+from subtone.cli.outcome import DEBUG_VARIABLE, finish, say
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
+from subtone.errors import StoreError
 
 EPILOG = examples(
     "subtone extract --upstream fbank+deltas --store features/fbank recordings/",
@@ -73,16 +76,24 @@ def extract(
     from subtone.upstreams import load
 
     loaded = load(upstream, device=device)
-    with progress("Starting", estimate=False) as report_done:
-        summary = extract_to_store(
-            loaded,
-            store.expanduser(),
-            found,
-            detector=get_detector(detector),
-            options=options,
-            on_progress=lambda state: report_done(state.done, state.total, state.sentence()),
-        )
-    failed += [(failure.file, failure.message) for failure in summary.failed]
+    try:
+        with progress("Starting", estimate=False) as report_done:
+            summary = extract_to_store(
+                loaded,
+                store.expanduser(),
+                found,
+                detector=get_detector(detector),
+                options=options,
+                on_progress=lambda state: report_done(state.done, state.total, state.sentence()),
+            )
+    except StoreError:
+        for file, message in failed:  # else the error of the others would be the only one told
+            say(f"error: {message if file in message else f'{file}: {message}'}")
+        raise
+    for failure in summary.failed:
+        failed.append((failure.file, failure.message))
+        if failure.details and os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+            print(failure.details, file=sys.stderr)
     record = {**asdict(summary), "failed": [{"file": file, "message": message} for file, message in failed]}
     if format == "json":
         write(json_line({"store": str(store), "upstream": loaded.name, **record}))

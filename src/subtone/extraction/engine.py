@@ -8,20 +8,21 @@ clips alone, so that a run that was killed and given again ends in the same byte
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from subtone.errors import StoreError, UsageError, nearest
 from subtone.extraction.backends import Backend, cores, open_backend
 from subtone.extraction.chunks import ONE_PASS_S, OVERLAP_S
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.frames import Half
 from subtone.extraction.manifest import check_fit
 from subtone.extraction.options import ExtractionOptions
 from subtone.extraction.pipeline import Pipeline, Pooled
@@ -82,7 +83,7 @@ class StoreSummary:
     clips
         That are in the store now, of those given.
     reused
-        How many of them were there before.
+        How many of them were there before, or have the same content as another one of them.
     hours
         Of audio, in all of them.
     seconds
@@ -216,7 +217,40 @@ class _Shard:
     keys: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     features: list[PooledFeatures] = field(default_factory=list)
-    samples: int = 0
+
+
+class _Fill:
+    """Counts clips into shards: where one is full depends on the clips and their order alone."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._most_samples = SHARD_S * upstream.grid.sample_rate_hz
+        self._clips = self._samples = 0
+
+    def add(self, num_samples: int) -> bool:
+        """Count a clip; say whether the shard is full with it, and begin the next if so."""
+        self._clips += 1
+        self._samples += num_samples
+        if self._clips < SHARD_CLIPS and self._samples < self._most_samples:
+            return False
+        self._clips = self._samples = 0
+        return True
+
+
+class _Unwritable(Exception):
+    """The store takes no more; ``error`` says why."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell what goes wrong with the disk from what does not fit."""
+    try:
+        yield
+    except StoreError as error:
+        raise _Unwritable(error) from error
 
 
 class _Run:
@@ -235,6 +269,8 @@ class _Run:
             raise UsageError("frames are kept in a store only; name one, or leave 'frames' away")
         self._upstream, self._detector, self._names = upstream, detector, tuple(names)
         made = None if store is None else FeatureStore.how(store)
+        # A store that keeps frames goes on keeping them, whoever fills it up.
+        self._frames = (made or {}).get("frames") if self._options.frames is None else self._options.frames
         self._stored: Mapping[str, Any] | None = None if made is None else made.get("backend")
         self.backend: Mapping[str, Any]  # what the features were, or are, computed with
         self._opened: Backend | None = None
@@ -252,13 +288,15 @@ class _Run:
         self.stopped: StoreError | None = None  # why the store took no more
         self._writer: ShardWriter | None = None
         self._shard = _Shard()
+        self._fill = _Fill(upstream)
         self._claimed: set[str] = set()  # content of the clips that this run encodes
 
     def _may_be(self, stored: Mapping[str, Any]) -> bool:
         """Tell whether what a store was made with is what is asked for."""
-        return stored.get("precision") == self._options.precision and self._options.backend in (
-            "auto",
-            stored.get("name"),
+        return (
+            stored.get("precision") == self._options.precision
+            and stored.get("device") == self._upstream.device.type
+            and self._options.backend in ("auto", stored.get("name"))
         )
 
     def _open(self) -> Backend:
@@ -281,7 +319,7 @@ class _Run:
             self._names,
             backend=backend,
             leave_out_silence_s=self._options.leave_out_silence_s,
-            frames=self._options.frames,
+            frames=self._frames,
             chunking={"one_pass_s": ONE_PASS_S, "overlap_s": OVERLAP_S},
         )
 
@@ -293,8 +331,8 @@ class _Run:
             self._for_missing_clips,
             self._names,
             leave_out_silence_s=self._options.leave_out_silence_s,
-            sink=self if self._options.frames is not None else None,
-            lot=SHARD_CLIPS,
+            sink=self if self.frame_layers else None,
+            ends_lot=_Fill(self._upstream).add,
         )
         same: dict[int, str] = {}  # clips that have the content of another one of this run
         try:
@@ -315,13 +353,13 @@ class _Run:
                     if on_progress is not None:
                         on_progress(state)
                 self._close_shard()
-        except StoreError as error:
-            if self.store is None:
-                raise
-            self.stopped = error
+        except _Unwritable as full:
+            self.stopped = full.error
         finally:
             if self._writer is not None:
                 self._writer.close()
+            if self._opened is not None:
+                self._opened.close()
         self._settle(clips, same)
 
     def _readers(self) -> int:
@@ -346,15 +384,14 @@ class _Run:
         if self.store is None:
             self.keys[row], self.memory[row] = key, outcome.features
             return
-        self._open_writer().end_clip(key)
+        with _writing():
+            self._open_writer().end_clip(key)
         shard = self._shard
         shard.rows.append(row)
         shard.features.append(outcome.features)
         shard.keys.append(key)
         shard.files.append(outcome.reading.clip.file)
-        shard.samples += outcome.reading.num_samples
-        full = shard.samples >= SHARD_S * self._upstream.grid.sample_rate_hz
-        if full or len(shard.rows) >= SHARD_CLIPS:
+        if self._fill.add(outcome.reading.num_samples):
             self._close_shard()
 
     def _open_writer(self) -> ShardWriter:
@@ -366,16 +403,25 @@ class _Run:
     def _close_shard(self) -> None:
         shard, self._shard = self._shard, _Shard()
         if shard.rows:
-            self._open_writer().finish(shard.keys, shard.files, PooledFeatures.concatenate(shard.features))
+            with _writing():
+                features = PooledFeatures.concatenate(shard.features)
+                self._open_writer().finish(shard.keys, shard.files, features)
             self.keys.update(zip(shard.rows, shard.keys, strict=True))
 
-    def add(self, key: str, first_frame: int, frames: Tensor) -> None:
-        """Take frames of a clip; the pipeline's sink."""
-        self._open_writer().add_frames(key, first_frame, frames)
+    @property
+    def frame_layers(self) -> tuple[int, ...]:
+        """Layers whose frames are kept; with :meth:`add` and :meth:`drop` what the pipeline hands frames to."""
+        return () if self.store is None else self.store.frame_layers
+
+    def add(self, key: str, first_frame: int, frames: Half) -> None:
+        """Take frames of a clip."""
+        with _writing():
+            self._open_writer().add_half(key, first_frame, frames)
 
     def drop(self, key: str) -> None:
         """Forget the frames of a clip that failed."""
-        self._open_writer().drop(key)
+        with _writing():
+            self._open_writer().drop(key)
 
     def _settle(self, clips: Sequence[Clip], same: Mapping[int, str]) -> None:
         """Give clips that were not encoded themselves what the store has for them by now."""
@@ -391,6 +437,8 @@ class _Run:
         """Raise if not one clip could be used."""
         if self.keys:
             return
+        if not self.failed:
+            raise StoreError("there are no clips to extract; give at least one")
         shown = "; ".join(failure.message for failure in self.failed[:NAMED])
         more = f"; and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
         raise StoreError(f"none of {len(self.failed)} clips could be used: {shown}{more}")

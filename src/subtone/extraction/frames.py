@@ -70,7 +70,15 @@ class FrameWriter:
 
     def add(self, key: str, first_frame: int, frames: npt.NDArray[np.floating] | Tensor) -> None:
         """Take the next frames of a clip; see :meth:`subtone.extraction.shards.ShardWriter.add_frames`."""
-        half = self._half(key, frames)
+        try:
+            half = half_of(frames, self._layers)
+        except UsageError:
+            self.drop(key)
+            raise
+        self.add_half(key, first_frame, half)
+
+    def add_half(self, key: str, first_frame: int, half: Half) -> None:
+        """Take the next frames of a clip, as :func:`half_of` gives them."""
         with self._lock:
             clip = self._clips.setdefault(key, _Clip())
             if clip.ended or first_frame != clip.frames:
@@ -81,20 +89,6 @@ class FrameWriter:
             while clip.frames - clip.written > most:
                 clip.pieces.append(self._write({f"{key}@{clip.written}": _take(clip.blocks, most)}))
                 clip.written += most
-
-    def _half(self, key: str, frames: npt.NDArray[np.floating] | Tensor) -> Half:
-        # torch converts ten times as fast as NumPy, and on the device where the frames are.
-        half = torch.as_tensor(frames).detach()[self._layers].to(torch.float16).cpu()  # (kept layers, n, dim)
-        low, high = torch.aminmax(half)  # NaN when any is
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            self.drop(key)
-            bad = (~torch.isfinite(half)).nonzero()[0]
-            raise UsageError(
-                f"frame of layer {self._layers[int(bad[0])]} is not finite in half precision, which holds numbers "
-                f"up to {_LARGEST}; keep the frames of other layers, or pooled features alone"
-            )
-        kept: Half = half.contiguous().numpy()
-        return kept
 
     def end(self, key: str) -> None:
         """Say that a clip has no more frames. Clips share pieces in the order in which they end."""
@@ -165,6 +159,27 @@ class FrameWriter:
         self._written += 1
         written = write_tensors(path, {name: stacked(blocks) for name, blocks in runs.items()})
         return Piece(path, f"frames-{written.sha256[:16]}.safetensors", written.size, written.sha256)
+
+
+def half_of(frames: npt.NDArray[np.floating] | Tensor, layers: Sequence[int]) -> Half:
+    """Return the frames of some layers in half precision, ``(len(layers), frames, dim)``, in the host's memory.
+
+    Raises
+    ------
+    UsageError
+        If a number is not finite in half precision.
+    """
+    # torch converts ten times as fast as NumPy, and on the device where the frames are.
+    half = torch.as_tensor(frames).detach()[list(layers)].to(torch.float16).cpu()  # (kept layers, n, dim)
+    low, high = torch.aminmax(half)  # NaN when any is
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        bad = (~torch.isfinite(half)).nonzero()[0]
+        raise UsageError(
+            f"frame of layer {layers[int(bad[0])]} is not finite in half precision, which holds numbers "
+            f"up to {_LARGEST}; keep the frames of other layers, or pooled features alone"
+        )
+    kept: Half = half.contiguous().numpy()
+    return kept
 
 
 def _take(blocks: list[Half], frames: int) -> list[Half]:

@@ -34,7 +34,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise StoreError(f"{folder}: cannot be opened: {error.strerror or error}") from error
     except ValueError as error:
         raise StoreError(f"{path}: is damaged ({error}); extract into another folder") from error
-    if not isinstance(found, dict) or not isinstance(found.get(ABOUT, {}), dict):
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(k) or {}, dict) for k in (ABOUT, "backend")
+    ):
         raise StoreError(f"{path}: is damaged (no JSON object); extract into another folder")
     schema = found.get("schema")
     if schema != SCHEMA:

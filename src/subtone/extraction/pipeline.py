@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -13,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from subtone.errors import StoreError, SubtoneError, is_out_of_memory
+from subtone.errors import SubtoneError, is_out_of_memory
 from subtone.extraction.backends import Backend
-from subtone.extraction.chunks import cut_chunks
+from subtone.extraction.chunks import Chunk, cut_chunks
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.frames import Half, half_of
 from subtone.extraction.moments import Moments, merge
 from subtone.extraction.pooled import ClipPooling, Part
 from subtone.extraction.readers import Failure, Reading
@@ -28,8 +30,12 @@ from subtone.upstreams import Upstream
 class FrameSink(Protocol):
     """What takes the frames of clips, clip by clip and in order."""
 
-    def add(self, key: str, first_frame: int, frames: Tensor) -> None:
-        """Take frames ``(layers, frames, dim)`` of a clip, from its frame ``first_frame`` on."""
+    @property
+    def frame_layers(self) -> Sequence[int]:
+        """Numbers of the layers to be kept."""
+
+    def add(self, key: str, first_frame: int, frames: Half) -> None:
+        """Take the frames of these layers, from a clip's frame ``first_frame`` on."""
 
     def drop(self, key: str) -> None:
         """Forget a clip that failed."""
@@ -64,7 +70,8 @@ class _Chunk:
 
     clip: _Clip
     first_frame: int
-    result: Future[tuple[Part, Tensor | None]]
+    num_samples: int
+    result: Future[tuple[Part, Half | None]]
 
 
 _Item: TypeAlias = _Chunk | _Clip | Reading | Failure
@@ -86,9 +93,9 @@ class Pipeline:
         See :class:`subtone.extraction.ExtractionOptions`.
     sink
         Takes the frames of each clip; None keeps none.
-    lot
-        After so many clips the batches begin anew, so that what a batch holds does not depend on where a run that was
-        broken off goes on.
+    ends_lot
+        Told of each clip that is begun, with its samples; where it says so the batches begin anew, so that what a batch
+        holds does not depend on where a run that was broken off goes on.
     """
 
     def __init__(
@@ -99,14 +106,14 @@ class Pipeline:
         *,
         leave_out_silence_s: float | None = None,
         sink: FrameSink | None = None,
-        lot: int,
+        ends_lot: Callable[[int], bool],
     ) -> None:
         self._upstream = upstream
         self._open_backend = backend
         self._names = names
         self._silence_s = leave_out_silence_s
         self._sink = sink
-        self._lot = lot
+        self._ends_lot = ends_lot
 
     def run(
         self, readings: Iterable[Reading | Failure], wanted: Callable[[Reading], bool]
@@ -121,7 +128,6 @@ class Pipeline:
             Says of a clip whether to encode it; one that need not be comes out as it went in.
         """
         waiting: deque[_Item] = deque()
-        begun = 0
         with ExitStack() as opened:
             streams: Streams | None = None
             for reading in readings:
@@ -131,13 +137,15 @@ class Pipeline:
                     streams = streams or opened.enter_context(Streams(self._open_backend()))
                     for item in self._begin(reading, streams):
                         waiting.append(item)
-                        while len(waiting) > streams.ahead:
+                        # What has not been begun is never waited for: it is behind what has.
+                        while streams.crowded:
                             yield from self._take(waiting.popleft(), streams)
-                    begun += 1
-                    if begun % self._lot == 0:
+                    if self._ends_lot(reading.num_samples):
                         streams.flush()
                 while waiting and _is_ready(waiting[0]):
                     yield from self._take(waiting.popleft(), streams)
+            if streams is not None:
+                streams.flush()
             while waiting:
                 yield from self._take(waiting.popleft(), streams)
 
@@ -151,54 +159,69 @@ class Pipeline:
             blocks = lambda: samples_of(reading.blocks(), spans)  # noqa: E731
         try:
             work = ClipPooling.plan(self._upstream, speech.num_samples, speech, self._names)
-        except SubtoneError as error:
+        except Exception as error:
             yield _failure(reading, error)
             return
-        clip = _Clip(reading, work)
+        clip = _Clip(replace(reading, wave=None), work)  # whose samples are let go of as they are encoded
         try:
             survey = self._upstream.survey(blocks()) if work.needs_survey else None
-            for chunk, wave in zip(work.chunks, cut_chunks(blocks(), work.chunks), strict=True):
-
-                def reduce(frames: Tensor, chunk=chunk) -> tuple[Part, Tensor | None]:  # type: ignore[no-untyped-def]
-                    kept = frames[:, chunk.core] if self._sink is not None else None
-                    return work.part(chunk, frames), kept
-
-                yield _Chunk(clip, chunk.first_frame, streams.submit(wave, survey, reduce))
+            samples = blocks()
+            for chunk, wave in zip(work.chunks, cut_chunks(samples, work.chunks), strict=True):
+                result = streams.submit(wave, survey, self._reduction(work, chunk))
+                yield _Chunk(clip, chunk.first_frame, len(wave), result)
                 if clip.failed is not None:
                     break
-        except SubtoneError as error:
+            else:
+                for _ in samples:  # to the end, where a file that was changed meanwhile is told
+                    pass
+        except Exception as error:
             clip.failed = clip.failed or _failure(reading, error)
         yield clip
 
+    def _reduction(self, work: ClipPooling, chunk: Chunk) -> Callable[[Tensor], tuple[Part, Half | None]]:
+        """Return what is done to a chunk's frames where they were computed, so that no more than needed waits."""
+        layers = None if self._sink is None else tuple(self._sink.frame_layers)
+
+        def reduce(frames: Tensor) -> tuple[Part, Half | None]:
+            kept = None if layers is None else half_of(frames[:, chunk.core], layers)
+            return work.part(chunk, frames), kept
+
+        return reduce
+
     def _take(self, item: _Item, streams: Streams | None) -> Iterator[Reading | Pooled | Failure]:
         if isinstance(item, _Chunk):
-            self._take_chunk(item, streams)
-        elif not isinstance(item, _Clip):
-            yield item
-        elif item.failed is not None:
-            if self._sink is not None:
-                self._sink.drop(item.reading.key)
-            yield item.failed
+            assert streams is not None
+            streams.taken(item.num_samples)
+            self._take_chunk(item)
+        elif isinstance(item, _Clip):
+            yield self._finished(item)
         else:
-            assert item.parts is not None
-            features = item.work.finish([item.parts])
-            # Silences that were left out are still part of the clip's length.
-            yield Pooled(item.reading, replace(features, num_samples=np.array([item.reading.num_samples])))
+            yield item
 
-    def _take_chunk(self, chunk: _Chunk, streams: Streams | None) -> None:
+    def _take_chunk(self, chunk: _Chunk) -> None:
         clip = chunk.clip
-        if streams is not None and not chunk.result.done():
-            streams.flush()
         try:
             part, frames = chunk.result.result()
             if clip.failed is None:
                 clip.add(part)
-                if frames is not None and self._sink is not None:
-                    self._sink.add(clip.reading.key, chunk.first_frame, frames)
-        except StoreError:  # no clip's fault
-            raise
-        except (SubtoneError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             clip.failed = clip.failed or _failure(clip.reading, error)
+        if clip.failed is None and frames is not None and self._sink is not None:
+            self._sink.add(clip.reading.key, chunk.first_frame, frames)
+
+    def _finished(self, clip: _Clip) -> Pooled | Failure:
+        if clip.failed is None:
+            assert clip.parts is not None
+            try:
+                features = clip.work.finish([clip.parts])
+                # Silences that were left out are still part of the clip's length.
+                whole = replace(features, num_samples=np.array([clip.reading.num_samples]))
+                return Pooled(clip.reading, whole)
+            except Exception as error:
+                clip.failed = _failure(clip.reading, error)
+        if self._sink is not None:
+            self._sink.drop(clip.reading.key)
+        return clip.failed
 
 
 def _is_ready(item: _Item) -> bool:
@@ -206,11 +229,16 @@ def _is_ready(item: _Item) -> bool:
 
 
 def _failure(reading: Reading, error: Exception) -> Failure:
-    """Name the clip that an error is about; what is neither a user's mistake nor the memory's limit is raised."""
+    """Name the clip that an error is about; one that nobody foresaw stops no other clip either."""
     file = reading.clip.file
     if isinstance(error, SubtoneError):
         message = str(error)
         return Failure(file, message if file in message else f"{file}: {message}")
     if is_out_of_memory(error):
         return Failure(file, f"{file}: not enough memory for this clip; cut it into utterances")
-    raise error
+    reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+    return Failure(
+        file,
+        f"{file}: cannot be encoded (unexpected {reason}); this is a fault of Subtone, please report it",
+        "".join(traceback.format_exception(error)),
+    )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from subtone.errors import UpstreamError
 from subtone.extraction.chunks import Chunk, plan
 from subtone.extraction.features import PooledFeatures
 from subtone.extraction.moments import FrameWeights, Moments, merge, moments, statistics, weigh
@@ -113,6 +114,11 @@ class ClipPooling:
             values: Mapping[str, npt.NDArray[np.float32]] = statistics(merged, self.weights, self.names)
         else:
             (values,) = (part for part in parts if isinstance(part, Mapping))
+        if not all(np.isfinite(array).all() for array in values.values()):
+            raise UpstreamError(
+                "the features are not finite: the recording is too loud for the upstream, or the precision too narrow; "
+                "scale the recording into [-1, 1], or choose precision fp32"
+            )
         return PooledFeatures(
             {name: array[None] for name, array in values.items()},  # each (1, layers, dim)
             np.array([self.num_samples]),

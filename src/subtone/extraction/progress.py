@@ -134,5 +134,5 @@ def _weight(clip: Clip) -> float:
         return max(0.0, clip.end_s - clip.start_s) * _BYTES_A_SECOND
     try:
         return float(os.stat(clip.file).st_size)
-    except OSError:
+    except (OSError, ValueError):
         return 0.0  # it will fail at once

@@ -70,7 +70,7 @@ class ReaderProcess:
         except OSError as error:
             raise SubtoneError(
                 f"a process that reads recordings cannot be started ({error.strerror or error}); "
-                "close other programs, or use fewer workers"
+                "close other programs"
             ) from error
         assert self._process.stdin is not None
         self._requests = self._process.stdin

@@ -6,6 +6,7 @@ Apart from speed they are a wall: a decoder that crashes on a damaged file takes
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,6 +27,7 @@ AHEAD = 8
 #: Bytes of samples that wait to be taken, from which on no further clip is begun.
 WAITING_BYTES = 64 << 20
 _TRIES = 2
+_PAUSES_S = (0.2, 1.0)  # between tries to start a process
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ class Readers:
     def _start(self, detector: Mapping[str, Any] | None) -> ReaderProcess:
         with self._lock:
             self._check_open()
-            process = ReaderProcess(detector)
+            process = _started(detector)
             self._processes.add(process)
             return process
 
@@ -304,6 +306,16 @@ class Readers:
     def _check_open(self) -> None:
         if self._closed:
             raise SubtoneError("these readers are closed; make new ones")
+
+
+def _started(detector: Mapping[str, Any] | None) -> ReaderProcess:
+    """Start a process; a machine that has no room for one just then is asked again."""
+    for pause_s in _PAUSES_S:
+        try:
+            return ReaderProcess(detector)
+        except SubtoneError:
+            time.sleep(pause_s)
+    return ReaderProcess(detector)
 
 
 def _twice(file: str, died: Died) -> str:

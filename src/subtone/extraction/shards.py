@@ -29,7 +29,7 @@ from torch import Tensor
 
 from subtone.errors import StoreError
 from subtone.extraction.features import PooledFeatures
-from subtone.extraction.frames import FrameWriter
+from subtone.extraction.frames import FrameWriter, Half
 from subtone.extraction.manifest import MANIFEST
 from subtone.extraction.scratch import Scratch, fsync_folder, holding
 from subtone.extraction.tensors import Array, digest_file, open_tensors, whole, write_tensors
@@ -93,6 +93,13 @@ class ShardWriter:
             raise ValueError("this store keeps no frames")
         with self._told():
             self._frames.add(key, first_frame, frames)
+
+    def add_half(self, key: str, first_frame: int, half: Half) -> None:
+        """Take the next frames of a clip as :func:`~subtone.extraction.frames.half_of` gives them; see `add_frames`."""
+        if self._frames is None:
+            raise ValueError("this store keeps no frames")
+        with self._told():
+            self._frames.add_half(key, first_frame, half)
 
     def end_clip(self, key: str) -> None:
         """Say that all frames of a clip have come: it need not be held any longer.

@@ -13,14 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subtone.errors import is_out_of_memory
 from subtone.extraction.backends import Backend
 from subtone.upstreams import Survey
 
 #: Batches that are made of one lot of chunks; the more, the closer in length are those of one batch.
 _BATCHES_A_LOT = 8
-#: Chunks in work where they are encoded in batches: more than there are in two lots of utterances.
-_AHEAD_OF_BATCHES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,30 +49,32 @@ class Streams:
         self._pool = ThreadPoolExecutor(backend.streams, "subtone-encoder", torch.set_num_threads, one_thread)
         self._lot: list[_Job] = []
         self._lot_samples = 0
+        self._begun = self._begun_samples = 0  # chunks, and their samples, whose results were not taken yet
         self._most = round(backend.batch_s * backend.upstream.grid.sample_rate_hz)
 
     @property
-    def ahead(self) -> int:
-        """Chunks to keep in work so that no stream waits."""
-        return 2 * self._backend.streams + 2 if not self._most else _AHEAD_OF_BATCHES
+    def crowded(self) -> bool:
+        """Whether so much is begun that the one who submits should take results before submitting more."""
+        if not self._most:
+            return self._begun > 2 * self._backend.streams + 2
+        return self._begun_samples > 2 * _BATCHES_A_LOT * self._most
 
     def submit(
         self, wave: npt.NDArray[np.float32], survey: Survey | None, reduce: Callable[[Tensor], Any]
     ) -> Future[Any]:
         """Encode a chunk and reduce its frames ``(layers, frames, dim)``; the future holds what ``reduce`` gives."""
         job = _Job(wave, survey, reduce, Future())
-        if not self._most:
-            self._pool.submit(self._run, [job])
-        else:
-            self._lot.append(job)
-            self._lot_samples += len(wave)
-            if self._lot_samples >= _BATCHES_A_LOT * self._most:
-                self.flush()
+        self._lot.append(job)
+        self._lot_samples += len(wave)
+        if self._lot_samples >= _BATCHES_A_LOT * self._most:
+            self.flush()
         return job.result
 
     def flush(self) -> None:
-        """Begin with what is held: a result is about to be waited for, or what follows belongs to something else."""
+        """Begin with what is held; what follows is not encoded in one batch with it."""
         lot, self._lot, self._lot_samples = self._lot, [], 0
+        self._begun += len(lot)
+        self._begun_samples += sum(len(job.wave) for job in lot)
         batch: list[_Job] = []
         for job in sorted(lot, key=lambda job: len(job.wave), reverse=True):
             if batch and (len(batch) + 1) * len(batch[0].wave) > self._most:
@@ -85,22 +84,34 @@ class Streams:
         if batch:
             self._pool.submit(self._run, batch)
 
+    def taken(self, num_samples: int) -> None:
+        """Say that the result of a chunk of so many samples was taken."""
+        self._begun -= 1
+        self._begun_samples -= num_samples
+
     def _run(self, jobs: Sequence[_Job]) -> None:
+        left = self._try(jobs)
+        if left and self._backend.device.type == "cuda":
+            torch.cuda.empty_cache()
+        # Behind the attempt, whose tensors are free by now: what is wrong with one clip, or too much for the memory
+        # together, stops no other.
+        for job in left:
+            self._try([job])
+
+    def _try(self, jobs: Sequence[_Job]) -> list[_Job]:
+        """Encode chunks in one call; return those to be tried alone."""
         try:
             frames = self._backend.encode([job.wave for job in jobs], [job.survey for job in jobs])
             for job, one in zip(jobs, frames, strict=True):
                 job.result.set_result(job.reduce(one))
+            return []
         except BaseException as error:
             left = [job for job in jobs if not job.result.done()]
-            if len(left) > 1 and isinstance(error, Exception):
-                # One by one: what is wrong with one clip, or too much for the memory together, stops no other.
-                if is_out_of_memory(error) and self._backend.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                for job in left:
-                    self._run([job])
-                return
+            if len(jobs) > 1 and isinstance(error, Exception):
+                return left
             for job in left:
                 job.result.set_exception(error)
+            return []
 
     def __enter__(self) -> Streams:
         return self

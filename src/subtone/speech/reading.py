@@ -97,16 +97,21 @@ def _read(
 
 def _stream(request: dict[str, Any], out: Out) -> None:
     """Send the samples of a clip, block by block, from sample ``skip`` of it on."""
-    if file_version(request["file"]) != tuple(request["version"]):
-        raise AudioError(
-            f"{request['file']}: was changed since its speech was found; try again when it is at rest"
-        )
+    _check_unchanged(request)
     skip = request["skip"]
     for block in _blocks(request):
         wave, skip = block[skip:], max(0, skip - len(block))
         if len(wave):
             send(out, {"is": "block"}, wave)
+    _check_unchanged(request)
     send(out, {"is": "end"})
+
+
+def _check_unchanged(request: dict[str, Any]) -> None:
+    if file_version(request["file"]) != tuple(request["version"]):
+        raise AudioError(
+            f"{request['file']}: was changed since its speech was found; try again when it is at rest"
+        )
 
 
 def _blocks(request: dict[str, Any]) -> Iterator[Wave]:

@@ -113,7 +113,9 @@ def _open(name: str, upstream: Upstream, precision: Precision) -> Backend:
     if name == "openvino":
         return OpenVinoBackend(upstream, precision)
     if precision == "int8":
-        raise UsageError("precision int8 needs backend openvino; pip install 'subtone[openvino]'")
+        raise UsageError(
+            "precision int8 needs backend openvino: leave the backend to auto, with pip install 'subtone[openvino]'"
+        )
     if upstream.device.type != "cpu":
         return BatchedTorchBackend(upstream, precision)
     if precision == "fp16":

@@ -13,6 +13,8 @@ from subtone.extraction.backends.base import Backend, cores, paired
 from subtone.extraction.backends.products import rebuilt
 from subtone.extraction.options import Precision
 from subtone.upstreams import Survey, Upstream, Wave
+from subtone.upstreams.mode import evaluation
+from subtone.upstreams.precision import full_precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -46,7 +48,7 @@ class TorchBackend(Backend):
         if core is not None:
             self._network = rebuilt(core, DTYPES[precision]).eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: filters that the upstream keeps are made here, and others need gradients
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> list[Tensor]:
         """Return ``(layers, frames, dim)`` of each clip; see `Backend.encode`."""
         self._check_open()
@@ -91,7 +93,7 @@ class BatchedTorchBackend(Backend):
             assert self._network.module is not None
             self._network.module.to(DTYPES[precision])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> list[Tensor]:
         """Return ``(layers, frames, dim)`` of each clip; see `Backend.encode`."""
         self._check_open()
@@ -101,14 +103,16 @@ class BatchedTorchBackend(Backend):
         return [next(done) if survey is None else self._chunk(wave, survey) for wave, survey in pairs]
 
     def _batch(self, waves: Sequence[Wave]) -> list[Tensor]:
-        encoded = self._network.encode(waves)
+        with evaluation(self._network.module):
+            encoded = self._network.encode(waves)
         lengths = encoded.mask.sum(dim=1).tolist()
         return [
             frames[:, :length].float() for frames, length in zip(encoded.frames, lengths, strict=True)
         ]  # each (layers, frames, dim)
 
     def _chunk(self, wave: Wave, survey: Survey) -> Tensor:
-        return _layers(self._network.front(wave, survey), self._network.core())
+        with evaluation(self._network.module), full_precision(self.device):
+            return _layers(self._network.front(wave, survey), self._network.core())
 
     def versions(self) -> dict[str, str]:
         """Return the release of torch."""

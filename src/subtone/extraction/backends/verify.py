@@ -76,7 +76,7 @@ def agreement(backend: Backend, wanted: Sequence[Frames]) -> Agreement:
     """Return how near an engine comes to the `reference` of its upstream, on all its layers."""
     cosine, error = 1.0, 0.0
     for probe, frames in zip(probes(), wanted, strict=True):
-        with torch.inference_mode():
+        with torch.no_grad():
             (given,) = backend.encode([probe])
         got, exact = given.cpu().double().numpy(), frames.astype(np.float64)  # (layers, frames, dim)
         if got.shape != exact.shape:
