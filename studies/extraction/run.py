@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--upstream", required=True, metavar="LABEL=NAME_OR_FOLDER")
     parser.add_argument("--out", type=Path, required=True, help="working folder, outside the repository")
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
+    parser.add_argument("--page", action="store_true", help="run nothing; write the page of what is in OUT")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     given = parser.parse_args()
     corpora = named_paths(given.corpus)
@@ -57,7 +58,7 @@ def main() -> None:
     for corpus, path in corpora.items():
         for choice in given.choices:
             folder = given.out / corpus / choice.replace(" ", "-")
-            if not (folder / "metrics.json").exists():
+            if not given.page and not (folder / "metrics.json").exists():
                 recipes.run(
                     "sap",
                     {corpus: path},
@@ -66,7 +67,10 @@ def main() -> None:
                     overrides=[*PROTOCOLS.get(corpus, ()), *CHOICES[choice]],
                     overwrite=True,
                 )
-            print(f"{corpus}, {choice}: done", flush=True)
+            print(
+                f"{corpus}, {choice}: {'done' if (folder / 'metrics.json').exists() else 'not there'}",
+                flush=True,
+            )
     _write(given.out, list(corpora), given.choices, label, given.results)
 
 
@@ -80,6 +84,7 @@ def _write(out: Path, corpora: Sequence[str], choices: Sequence[str], label: str
         "",
     ]
     record: dict[str, Any] = {}
+    tests: list[Comparison] = []
     for corpus in corpora:
         folders = {c: out / corpus / c.replace(" ", "-") for c in choices}
         # What was not run is left out of the page.
@@ -95,6 +100,7 @@ def _write(out: Path, corpora: Sequence[str], choices: Sequence[str], label: str
         for choice, (document, systems, answers) in found.items():
             cells = [_percent(systems[name]) for name in (*SYSTEMS, SYSTEMS[-1] + VOTE)]
             test = None if choice == REFERENCE else _against(found[REFERENCE][2], answers, choice)
+            tests += [] if test is None else [test]
             cells.append("–" if test is None else _difference(test))
             cells.append(f"{document['audio_s'] / 60:.1f}")
             cells.append(f"{document['seconds']['extraction']:.0f}")
@@ -110,7 +116,10 @@ def _write(out: Path, corpora: Sequence[str], choices: Sequence[str], label: str
     environment = json.loads(
         (out / corpora[0] / REFERENCE.replace(" ", "-") / "environment.json").read_text("utf-8")
     )
-    lines += ["Command: `python studies/extraction/run.py` with the corpora above. Environment:", "", "```"]
+    environment.pop(
+        "command", None
+    )  # names folders of one machine; the form of it stands in this file's docstring
+    lines += [_verdict(tests), "", "Command: see `studies/extraction/run.py`. Environment:", "", "```"]
     lines += [f"{key}: {json.dumps(value)}" for key, value in environment.items()]
     lines += ["```", ""]
     results.mkdir(parents=True, exist_ok=True)
@@ -137,6 +146,22 @@ def _against(reference: pd.DataFrame, other: pd.DataFrame, choice: str) -> Compa
         sorted(np.unique(truth)),
         list(reference["speaker"]),
         names=(REFERENCE, choice),
+    )
+
+
+def _verdict(tests: Sequence[Comparison]) -> str:
+    """Count the differences that are more than chance, alone and with Holm's correction for their number."""
+    ordered = sorted(test.p for test in tests)
+    alone = sum(p < 0.05 for p in ordered)
+    corrected = 0
+    for i, p in enumerate(ordered):
+        if p >= 0.05 / (len(ordered) - i):
+            break
+        corrected += 1
+    largest = max((abs(test.difference) for test in tests), default=0.0)
+    return (
+        f"Of {len(tests)} differences from {REFERENCE}, {alone} have p < 0.05 taken alone and {corrected} with Holm's "
+        f"correction for their number; the largest is {100 * largest:.1f} points."
     )
 
 
