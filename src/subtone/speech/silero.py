@@ -54,10 +54,9 @@ class SileroDetector(Detector):
     """Silero VAD 6 at 16 kHz: one probability for each 32 ms.
 
     The "sequence" model takes many frames in one call and carries its state between calls. It is run in the form of
-    `subtone.speech.silero_matrices`, 24 µs a frame instead of 59 (1340 times real time on one core instead of 540),
-    if that is seen to give the same probabilities. It goes through a clip at a time: batches over clips, sorted by
-    length, were measured to be at most 2 % faster (stepwise model, 60 clips of RAVDESS, batches of 8 to 60), and a
-    clip's probabilities would depend on its neighbours to the last bit.
+    `subtone.speech.silero_matrices`, 1315 times real time on one core instead of 548, if that is seen to give the same
+    probabilities. It goes through a clip at a time: batches over clips, sorted by length, were at most 1 % faster than
+    the shipped form (``benchmarks/silero.py``, 60 clips of RAVDESS, batches of 8 to 60).
 
     Source
     ------
