@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from subtone.errors import UpstreamError, nearest
-from subtone.upstreams import filterbank, registry
+from subtone.upstreams import filterbank, prosody, registry
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import open_checkpoint
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
+from subtone.upstreams.prosody import ProsodyUpstream
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -37,7 +38,7 @@ def load(
     Parameters
     ----------
     name_or_folder
-        ``"fbank"``, ``"fbank:40+deltas"``; a folder with ``config.json`` and ``model.safetensors``; or a hub
+        ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; a folder with ``config.json`` and ``model.safetensors``; or a hub
         name such as ``"facebook/wav2vec2-base"``, looked up in the local cache first.
     device
         Where to compute, e.g. ``"cuda"``.
@@ -70,6 +71,8 @@ def load(
     options = filterbank.parse_name(name)
     if options is not None:
         return FilterBank(options, device)
+    if name == prosody.NAME:
+        return ProsodyUpstream(device)
     folder = Path(name if not name.startswith("~") else os.path.expanduser(name))
     if folder.is_dir():
         upstream = _open(folder, name, None)
@@ -130,6 +133,8 @@ def load_from_config(
     kind, expected = settings.pop("kind", None), settings.pop("fingerprint", None)
     if kind == "fbank":
         upstream: Upstream = FilterBank(_options(settings), device)
+    elif kind == prosody.NAME:
+        upstream = ProsodyUpstream.from_config(settings, device)
     elif folder is not None:
         upstream = load(folder, device=device, dtype=dtype, offline=True)
         upstream.name = str(settings.get("source", upstream.name))
@@ -152,6 +157,8 @@ def _open(folder: Path, name: str, revision: str | None) -> Upstream:
     checkpoint = open_checkpoint(folder, name, revision)
     if checkpoint.model_type == filterbank.MODEL_TYPE:
         return FilterBank(_options({k: v for k, v in checkpoint.config.items() if k != "model_type"}))
+    if checkpoint.model_type == prosody.MODEL_TYPE:
+        return ProsodyUpstream.from_config(checkpoint.config)
     return registry.build(checkpoint)
 
 
