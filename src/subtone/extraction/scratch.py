@@ -134,6 +134,17 @@ def holding(file: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone_in_turn(file: Path) -> Iterator[None]:
+    """Hold a file alone within the block, made if new; waits for others who do the same."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _flock(descriptor, "alone")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def alone_with(file: Path) -> Iterator[bool]:
     """Yield whether nobody else holds the file, now and within the block; does not wait."""
     try:
