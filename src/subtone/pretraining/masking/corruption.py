@@ -59,11 +59,12 @@ def corruption(hidden: Hidden, *, keys: Tensor) -> Corruption:
     """
     num_frames = hidden.frames.shape[1]
     dice = uniform(keys, 1, _DICE)  # (batch, 1)
-    elsewhere = uniform(keys, num_frames, _SOURCES).masked_fill(~hidden.legal, torch.inf).argsort(dim=1)
-    positions = torch.arange(num_frames, device=keys.device).expand_as(elsewhere)  # (batch, frames)
+    spans = hidden.starts.cumsum(1)  # (batch, frames), how many have begun
+    lots = uniform(keys, num_frames, _SOURCES).masked_fill(~hidden.legal, -torch.inf)
+    elsewhere = lots.topk(max(1, int(spans.max())), dim=1).indices  # (batch, spans)
+    positions = torch.arange(num_frames, device=keys.device).expand_as(lots)  # (batch, frames)
     own_start = positions.where(hidden.starts, 0).cummax(dim=1).values  # (batch, frames)
-    own_span = (hidden.starts.cumsum(1) - 1).clamp(min=0)  # (batch, frames), 0, 1, ... in order of time
-    sources = elsewhere.gather(1, own_span) + positions - own_start
+    sources = elsewhere.gather(1, (spans - 1).clamp(min=0)) + positions - own_start
     return Corruption(
         zeroed=hidden.frames & (dice < _ZEROED),
         replaced=hidden.frames & (dice >= _ZEROED) & (dice < _REPLACED),

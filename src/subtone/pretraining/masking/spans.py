@@ -101,11 +101,11 @@ class Masking:
         Raises
         ------
         MaskingError
-            (a ``ValueError``) If intensity is needed and not given, NaN or out of range, or padding stands before
-            frames.
+            (a ``ValueError``) If intensity is needed and not given, NaN or out of range, if padding stands before
+            frames, or there are none.
         """
         if valid.numel() == 0:
-            return Hidden(valid, valid, valid)
+            raise MaskingError(f"masking: a batch of shape {tuple(valid.shape)} has no frames to hide")
         room = self._room(valid)
         noise = uniform(keys, valid.shape[1])  # (batch, frames)
         rows = self._checked(intensity, valid) if self.needs_intensity else torch.zeros_like(noise)
@@ -133,7 +133,7 @@ class Masking:
             raise MaskingError(
                 f"masking: intensity must be (batch, frames) = {tuple(valid.shape)}, got {tuple(intensity.shape)}"
             )
-        rows = intensity.detach().double().masked_fill(~valid, 0)
+        rows = intensity.detach().masked_fill(~valid, 0)
         broken = ~((rows >= 0) & (rows <= 1))  # NaN is neither
         if bool(broken.any()):
             row, frame = (int(i) for i in broken.nonzero()[0])

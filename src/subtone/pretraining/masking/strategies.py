@@ -51,7 +51,8 @@ class Room:
 
 
 StartsFn = Callable[[Room, Tensor, Tensor], Tensor]
-"""From room, intensity and noise in [0, 1), each ``(batch, frames)`` float64, to starts ``(batch, frames)`` bool."""
+"""From room, intensity in [0, 1] and noise in [0, 1), both ``(batch, frames)``, to starts ``(batch, frames)`` bool.
+Intensity comes in its own precision, zero on padding; noise is float64."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,9 @@ def most_intense(room: Room, intensity: Tensor, noise: Tensor) -> Tensor:
 def intense_peaks(room: Room, intensity: Tensor, noise: Tensor) -> Tensor:
     """Start on the most intense frames that lie at least a span apart, the most intense first.
 
-    That is greedy non-maximum suppression; equally intense frames come in random order.
+    That is greedy non-maximum suppression. Intensities within 1e-12 count as equal: they come in random order.
     """
-    by_noise = noise.argsort(dim=1)
-    order = by_noise.gather(1, intensity.gather(1, by_noise).argsort(dim=1, stable=True))
-    ranks = torch.arange(order.shape[1], device=order.device, dtype=torch.float64)
-    return spaced(room, torch.empty_like(noise).scatter_(1, order, ranks.expand_as(noise)))
+    return spaced(room, intensity + 1e-12 * noise)
 
 
 @strategy("ems-sample", needs_intensity=True)
@@ -144,7 +142,7 @@ def sampled_by_intensity(room: Room, intensity: Tensor, noise: Tensor) -> Tensor
     proportion to w (Efraimidis and Spirakis 2006); to pass over what is suppressed keeps it so for the rest.
     """
     uniform = noise.clamp(min=2.0**-54)  # the logarithm of zero would tie
-    return spaced(room, intensity.clamp(min=_LEAST).log() - (-uniform.log()).log())
+    return spaced(room, intensity.double().clamp(min=_LEAST).log() - (-uniform.log()).log())
 
 
 def highest(room: Room, scores: Tensor) -> Tensor:
