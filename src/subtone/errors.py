@@ -50,6 +50,10 @@ class RecipeError(SubtoneError):
     """A recipe or a ``--set`` that does not fit the schema."""
 
 
+class PretrainingError(SubtoneError):
+    """A pre-training that cannot go on: losses that are no numbers, a run folder made with other settings."""
+
+
 class UsageError(SubtoneError):
     """Arguments that cannot be honoured, e.g. a label that the model does not know."""
 

@@ -23,11 +23,14 @@ class Piece:
         First frame.
     frames
         How many.
+    key
+        A random number of this utterance in this epoch, below 2^63, by which it is masked.
     """
 
     utterance: int
     start: int
     frames: int
+    key: int
 
 
 class Sampler:
@@ -74,6 +77,7 @@ class Sampler:
         chance = np.random.default_rng([self._seed, epoch])
         order = chance.permutation(len(self._lengths))  # (utterances,)
         starts = chance.integers(0, self._spare + 1)  # (utterances,)
+        keys = chance.integers(2**63 - 1, size=len(self._lengths))  # (utterances,)
         pool = POOL_BATCHES * self._batch_size
         batches: list[list[Piece]] = []
         for first in range(0, len(order), pool):
@@ -81,7 +85,7 @@ class Sampler:
             pooled = pooled[np.argsort(self._lengths[pooled], kind="stable")]
             batches += [
                 [
-                    Piece(int(i), int(starts[i]), int(self._lengths[i]))
+                    Piece(int(i), int(starts[i]), int(self._lengths[i]), int(keys[i]))
                     for i in pooled[at : at + self._batch_size]
                 ]
                 for at in range(0, len(pooled), self._batch_size)
