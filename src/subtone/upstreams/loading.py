@@ -38,8 +38,9 @@ def load(
     Parameters
     ----------
     name_or_folder
-        ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; a folder with ``config.json`` and ``model.safetensors``; or a hub
-        name such as ``"facebook/wav2vec2-base"``, looked up in the local cache first.
+        ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; a folder with ``config.json`` and
+        ``model.safetensors``; or a hub name such as ``"facebook/wav2vec2-base"``, looked up in the local cache
+        first.
     device
         Where to compute, e.g. ``"cuda"``.
     dtype

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from subtone.upstreams.prosody import pitch, spectrum
 from subtone.upstreams.prosody.pitch import Pitch
@@ -17,9 +18,9 @@ EXPONENT = 0.3  # from power to loudness (Stevens)
 _LONG_FFT = 1280  # room for the longest lag after the window
 _RATE_HZ = 16_000
 _LONG_BIN_HZ, _SHORT_BIN_HZ = _RATE_HZ / _LONG_FFT, _RATE_HZ / SHORT
-_PITCH_BINS = 161  # up to 2 kHz
+_PITCH_BINS, _PARTIALS_BINS = 161, 86  # up to 2 kHz, and to the second partial of the highest pitch
 _CHANGES = 1  # frames to each side that a change is seen over
-_F0_MARKS = tuple(range(16, 49, 4))  # semitones over 27.5 Hz
+_SYLLABLE = 5  # frames to each side that a loudness peak stands out from
 
 REACH = pitch.REACH + _CHANGES
 """Frames to each side that a frame depends on."""
@@ -34,13 +35,8 @@ VOICED = (
     "harmonicity",
     "shimmer",
     "h1_h2",
-    "h1_a3",
     "slope_0_500",
     "slope_500_1500",
-    "band_1",
-    "band_2",
-    "band_3",
-    *(f"f0_near_{mark}" for mark in _F0_MARKS),
 )
 """Measures that mean something in voiced frames only."""
 LOUD = (
@@ -51,6 +47,8 @@ LOUD = (
     *(f"mfcc_{order + 1}" for order in range(spectrum.NUM_CEPSTRA)),
 )
 """Measures that mean something where there is sound."""
+UNVOICED = ("alpha_ratio_unvoiced", "slope_0_500_unvoiced", "slope_500_1500_unvoiced", "flatness_unvoiced")
+"""Measures that mean something where there is sound without a pitch."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ class Measures:
         ``(frames,)``, probability.
     voicing_change
         ``(frames,)``, its absolute change since the frame before.
-    voiced
-        ``(frames, len(VOICED))``.
-    loud
-        ``(frames, len(LOUD))``.
+    peak
+        ``(frames,)``, 0 to 1: how near a frame is to the loudest of a syllable's length.
+    loud, voiced, unvoiced
+        ``(frames, len(LOUD))`` and so on.
     """
 
     energy: Tensor
@@ -83,8 +81,10 @@ class Measures:
     flux: Tensor
     voicing: Tensor
     voicing_change: Tensor
-    voiced: Tensor
+    peak: Tensor
     loud: Tensor
+    voiced: Tensor
+    unvoiced: Tensor
 
 
 def measure(samples: Tensor) -> Measures:
@@ -95,28 +95,29 @@ def measure(samples: Tensor) -> Measures:
     samples
         ``(samples,)`` float32, at least `WINDOW`.
     """
-    first = (LONG - SHORT) // 2 + REACH * HOP
     count = (len(samples) - WINDOW) // HOP + 1
-    long = _power(samples, LONG, _LONG_FFT)[: count + 2 * REACH]  # (frames + 2 REACH, bins)
-    # The frame before and after too, whose changes are looked at.
-    around = samples[first - _CHANGES * HOP :]
-    short = _power(around, SHORT, SHORT)[: count + 2 * _CHANGES]  # (frames + 2, bins)
-    window_power = _power(torch.ones(LONG, device=samples.device), LONG, _LONG_FFT)[0]
-    tracked = pitch.track(long[:, :_PITCH_BINS], _LONG_BIN_HZ, window_power[:_PITCH_BINS])  # frames + 2
-    bands = spectrum.mel_bands(short, _SHORT_BIN_HZ)  # (frames + 2, NUM_MEL)
-    energy = short[:, 2:].sum(dim=1)  # (frames + 2,), from 50 Hz
-    heard = bands.clamp(min=1e-20).pow(EXPONENT)  # (frames + 2, NUM_MEL)
-    changes = heard[1:-1] - heard[:-2]
-    here = slice(_CHANGES, _CHANGES + count)
+    long = _power(samples, LONG, _LONG_FFT)  # (frames + 2 REACH, bins)
+    short = _power(samples[(LONG - SHORT) // 2 :], SHORT, SHORT)[: len(long)]  # (frames + 2 REACH, bins)
+    here, around = slice(REACH, REACH + count), slice(REACH - _CHANGES, REACH + count + _CHANGES)
+    tracked = pitch.track(long[:, :_PITCH_BINS], _LONG_BIN_HZ, _of_window(samples.device))  # frames + 2
+    bands = spectrum.mel_bands(short, _SHORT_BIN_HZ)  # (frames + 2 REACH, NUM_MEL)
+    heard = bands.clamp(min=1e-20).pow(EXPONENT)  # (frames + 2 REACH, NUM_MEL)
+    changes = heard[here] - heard[REACH - 1 : REACH + count - 1]
+    loudness = heard.mean(dim=1)
+    top = functional.max_pool1d(loudness[None, None], 2 * _SYLLABLE + 1, 1, _SYLLABLE)[0, 0]
+    energy = short[around, 2:].sum(dim=1)  # (frames + 2,), from 50 Hz
+    short, bands, middle = short[here], bands[here], slice(_CHANGES, _CHANGES + count)
     return Measures(
-        energy=energy[here],
-        loudness=heard[here].mean(dim=1),
+        energy=energy[middle],
+        loudness=loudness[here],
         loudness_change=changes.mean(dim=1),
         flux=changes.abs().mean(dim=1),
-        voicing=tracked.voicing[here],
+        voicing=tracked.voicing[middle],
         voicing_change=(tracked.voicing[1:-1] - tracked.voicing[:-2]).abs(),
-        voiced=_voiced(tracked, energy, long[REACH : REACH + count], short[here]),
-        loud=_loud(short[here], bands[here]),
+        peak=torch.exp(20 * (loudness / top - 1))[here],
+        loud=_loud(short, bands),
+        voiced=_voiced(tracked, energy, long[here], short),
+        unvoiced=_unvoiced(short, bands),
     )
 
 
@@ -130,10 +131,8 @@ def _voiced(tracked: Pitch, energy: Tensor, long: Tensor, short: Tensor) -> Tens
     level = spectrum.decibels(energy)
     shimmer = (level[1:-1] - (level[:-2] + level[2:]) / 2).abs().clamp(max=20) * sure
     ratio = tracked.periodicity[1:-1].clamp(0.01, 0.999)
-    first, second = (_partials(long, tracked.weights[1:-1], number) for number in (1, 2))
-    third = spectrum.decibels(long[:, round(2_000 / _LONG_BIN_HZ) : round(3_500 / _LONG_BIN_HZ)].amax(dim=1))
-    marks = torch.tensor(_F0_MARKS, device=f0.device)
-    near = (1 - (here[:, None] - marks).abs() / 4).clamp(min=0)  # (frames, marks)
+    levels = spectrum.decibels(long[:, :_PARTIALS_BINS])  # (frames, bins)
+    first, second = (_partials(levels, tracked.weights[1:-1], number) for number in (1, 2))
     columns = [
         here,
         change.clamp(min=0),
@@ -142,14 +141,10 @@ def _voiced(tracked: Pitch, energy: Tensor, long: Tensor, short: Tensor) -> Tens
         spectrum.decibels(ratio) - spectrum.decibels(1 - ratio),
         shimmer,
         (first - second).clamp(-40, 40),
-        (first - third).clamp(-20, 80),
         spectrum.slope(short, _SHORT_BIN_HZ, 0, 500),
         spectrum.slope(short, _SHORT_BIN_HZ, 500, 1_500),
-        spectrum.centroid(short, _SHORT_BIN_HZ, 200, 1_000),
-        spectrum.centroid(short, _SHORT_BIN_HZ, 1_000, 2_500),
-        spectrum.centroid(short, _SHORT_BIN_HZ, 2_500, 4_000),
     ]
-    return torch.cat([torch.stack(columns, dim=1), near], dim=1)  # (frames, len(VOICED))
+    return torch.stack(columns, dim=1)  # (frames, len(VOICED))
 
 
 def _loud(short: Tensor, bands: Tensor) -> Tensor:
@@ -162,20 +157,43 @@ def _loud(short: Tensor, bands: Tensor) -> Tensor:
     return torch.cat([torch.stack(columns, dim=1), spectrum.cepstra(bands)], dim=1)  # (frames, len(LOUD))
 
 
-def _partials(power: Tensor, weights: Tensor, number: int) -> Tensor:
+def _unvoiced(short: Tensor, bands: Tensor) -> Tensor:
+    columns = [
+        spectrum.alpha_ratio(short, _SHORT_BIN_HZ),
+        spectrum.slope(short, _SHORT_BIN_HZ, 0, 500),
+        spectrum.slope(short, _SHORT_BIN_HZ, 500, 1_500),
+        spectrum.flatness(bands),
+    ]
+    return torch.stack(columns, dim=1)  # (frames, len(UNVOICED))
+
+
+def _partials(levels: Tensor, weights: Tensor, number: int) -> Tensor:
     """Return the level of a partial in decibels, ``(frames,)``, each pitch weighed by its probability."""
-    where = number * pitch.frequencies_hz(power.device) / _LONG_BIN_HZ  # (lags,), in bins
-    below = where.floor().long()
-    share = where - below
-    levels = spectrum.decibels(power[:, below] * (1 - share) + power[:, below + 1] * share)  # (frames, lags)
-    return (weights * levels).sum(dim=1)
+    between = _interpolation(levels.shape[1], number).to(levels.device)  # (lags, bins)
+    return ((weights @ between) * levels).sum(dim=1)
+
+
+@lru_cache(maxsize=2)
+def _interpolation(num_bins: int, number: int) -> Tensor:
+    """Return the weights of bins in the level of each pitch's partial, ``(lags, bins)``."""
+    where = number * pitch.frequencies_hz() / _LONG_BIN_HZ  # (lags,), in bins
+    apart: Tensor = (where[:, None] - torch.arange(num_bins)).abs()
+    return (1 - apart).clamp(min=0)
+
+
+@lru_cache(maxsize=2)
+def _of_window(device: torch.device) -> Tensor:
+    """Return what dividing an autocorrelation by makes up for the window's decay, ``(lags,)``."""
+    power = _power(torch.ones(LONG, device=device), LONG, _LONG_FFT)[:, :_PITCH_BINS]  # (1, bins)
+    return pitch.correlation(power, _LONG_BIN_HZ)[0].clamp(min=0.1)
 
 
 def _power(samples: Tensor, window: int, fft: int) -> Tensor:
     """Return power spectra ``(frames, bins)`` of Hann windows every `HOP`; their sum is the mean power."""
     shape = _hann(window).to(samples.device)
-    spectra = torch.fft.rfft(samples.unfold(0, window, HOP) * shape, n=fft)
-    return (spectra.real.square() + spectra.imag.square()) * (2 / (fft * float(shape.square().sum())))
+    spectra: Tensor = torch.fft.rfft(samples.unfold(0, window, HOP) * shape, n=fft)
+    power = spectra.real.square() + spectra.imag.square()
+    return power * (2 / (fft * float(shape.square().sum())))
 
 
 @lru_cache(maxsize=2)

@@ -29,6 +29,8 @@ _OCTAVE_COST = 0.02  # of correlation, for each octave down: a period is also pe
 _SWITCH = 0.06  # probability that voicing changes from a frame to the next
 _GLIDE = 0.6  # semitones over which the probability of a change of pitch falls by e
 _LEAP = 0.01  # probability of any other pitch
+_PICKING = 30.0  # sharpness of the choice among the lags of a hidden pitch
+_NEAR = 1.0  # semitones from the pitch where periodicity is not looked for any more
 _COMPRESSION = 0.6  # of the spectrum for the evidence: formants weigh less, partials stay
 
 
@@ -54,13 +56,28 @@ class Pitch:
     periodicity: Tensor
 
 
-def frequencies_hz(device: torch.device | None = None) -> Tensor:
+@lru_cache(maxsize=1)
+def frequencies_hz() -> Tensor:
     """Return the fundamental frequencies that are looked at, ``(lags,)``."""
-    return 27.5 * 2 ** (_grid(device) / 12)
+    return 27.5 * torch.exp2(_semitones() / 12)
 
 
-def track(power: Tensor, bin_hz: float, window_power: Tensor) -> Pitch:
-    """Return the pitch of frames from their power spectra; `REACH` frames are lost at each end.
+def correlation(power: Tensor, bin_hz: float) -> Tensor:
+    """Return autocorrelations at one period of each of `frequencies_hz`, ``(frames, lags)``, at most 1.
+
+    Parameters
+    ----------
+    power
+        ``(frames, bins)``, power spectra from 0 Hz on.
+    bin_hz
+        From one bin to the next.
+    """
+    cosines = _cosines(power.shape[1], bin_hz).to(power.device)  # (bins, lags)
+    return (power @ cosines) / (power.sum(dim=1, keepdim=True) + 1e-20)
+
+
+def track(power: Tensor, bin_hz: float, of_window: Tensor) -> Pitch:
+    """Return the pitch of frames; `REACH` frames are lost at each end.
 
     Parameters
     ----------
@@ -69,41 +86,33 @@ def track(power: Tensor, bin_hz: float, window_power: Tensor) -> Pitch:
         with as many zeros as the longest lag.
     bin_hz
         From one bin to the next.
-    window_power
-        ``(bins,)``, power spectrum of the window alone.
+    of_window
+        ``(lags,)``, autocorrelation of the window alone, by which the frames' is divided (Boersma 1993).
 
     Returns
     -------
     Pitch
         Of ``frames - 2 * REACH`` frames.
     """
-    last = power.shape[1]
-    cosines = _cosines(last, bin_hz).to(power.device)  # (bins, lags)
-    correlation = _correlation(power, cosines)  # (frames, lags)
-    of_window = _correlation(window_power[None], _cosines(len(window_power), bin_hz).to(power.device))
-    periodic = correlation / of_window.clamp(min=0.1)
-    evidence = _correlation(power.clamp(min=1e-30).pow(_COMPRESSION) * (power > 0), cosines)
-    evidence = evidence - _OCTAVE_COST / 12 * (SEMITONES - (_grid(power.device) - _LOW_SEMITONE))
-    states = _smoothed(evidence)  # (frames, states)
     middle = slice(REACH, len(power) - REACH)
-    evidence, periodic = evidence[middle], periodic[middle]
+    grid = _semitones().to(power.device)  # (lags,)
+    # Not the power alone: a root of nothing has no gradient.
+    flat = power * (power + 1e-20).pow(_COMPRESSION - 1)  # (frames, bins)
+    evidence = correlation(flat, bin_hz) - _OCTAVE_COST / 12 * (grid[-1] - grid)  # (frames, lags)
+    states = _smoothed(evidence)  # (frames - 2 REACH, states)
     voiced = states[:, :-1]
     # Sharpened, so that what little an octave error still has weighs next to nothing in the mean.
-    weights = voiced.square().repeat_interleave(_STATE, dim=1) * torch.exp(30.0 * evidence)
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-30)  # (frames, lags)
-    semitones = weights @ _grid(power.device)
-    near = torch.exp(-0.5 * ((_grid(power.device) - semitones[:, None]) / 0.5).square())  # (frames, lags)
-    periodicity = (periodic - 2 * (1 - near)).amax(dim=1).clamp(0.0, 1.0)
-    return Pitch(voiced.sum(dim=1), semitones, weights, periodicity)
-
-
-def _correlation(power: Tensor, cosines: Tensor) -> Tensor:
-    return (power @ cosines) / (power.sum(dim=1, keepdim=True) + 1e-20)
+    weights = voiced.square().repeat_interleave(_STATE, dim=1) * torch.exp(_PICKING * evidence[middle])
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-30)  # (frames - 2 REACH, lags)
+    semitones = weights @ grid
+    away = ((grid - semitones[:, None]) / _NEAR).square()  # (frames - 2 REACH, lags)
+    periodic = correlation(power[middle], bin_hz) / of_window
+    return Pitch(voiced.sum(dim=1), semitones, weights, (periodic - away).amax(dim=1).clamp(0.0, 1.0))
 
 
 def _smoothed(evidence: Tensor) -> Tensor:
     """Return the probability of each hidden pitch, unvoiced last, ``(frames - 2 REACH, states)``."""
-    best = evidence.unflatten(1, (-1, _STATE)).amax(dim=2)  # (frames, states - 1)
+    best = evidence.reshape(len(evidence), -1, _STATE).amax(dim=2)  # (frames, states - 1)
     likely = torch.exp(_SHARPNESS * (best - _THRESHOLD))
     likely = torch.cat([likely, torch.ones_like(likely[:, :1])], dim=1)  # (frames, states)
     likely = likely / likely.amax(dim=1, keepdim=True)
@@ -135,9 +144,10 @@ def _chain() -> tuple[Tensor, Tensor]:
     return transitions, prior
 
 
-def _grid(device: torch.device | None = None) -> Tensor:
+@lru_cache(maxsize=1)
+def _semitones() -> Tensor:
     """Return the lags' semitones over 27.5 Hz, ``(lags,)``, rising."""
-    return _LOW_SEMITONE + (torch.arange(SEMITONES * _FINE, device=device) + 0.5) / _FINE
+    return _LOW_SEMITONE + (torch.arange(SEMITONES * _FINE) + 0.5) / _FINE
 
 
 @lru_cache(maxsize=4)

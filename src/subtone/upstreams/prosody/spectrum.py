@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 NUM_MEL = 24
-NUM_CEPSTRA = 10
+NUM_CEPSTRA = 4
 _DB = 10 / math.log(10)
 
 

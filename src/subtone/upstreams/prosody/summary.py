@@ -14,6 +14,26 @@ from torch import Tensor
 from subtone.upstreams.prosody.measures import EXPONENT, Measures
 from subtone.upstreams.surveys import Survey
 
+_LEAST_SPREAD = 0.1  # so that a clip with hardly a voice gives no huge numbers
+_SILENCE = 1e-20
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """A clip's measures of one kind.
+
+    Attributes
+    ----------
+    mean
+        ``(measures,)`` float64, each frame weighed as `weighted` says.
+    spread
+        Root mean square of the weights over frames: departures from the mean are weighed and divided by it, so
+        that mean and standard deviation over all frames are weighted ones.
+    """
+
+    mean: Tensor
+    spread: float
+
 
 @dataclass(frozen=True, eq=False)
 class ProsodySurvey(Survey):
@@ -23,47 +43,41 @@ class ProsodySurvey(Survey):
     ----------
     level
         Mean power of its frames, each weighed by its power: neither gain nor silence moves frames against it.
-    loud, voiced
-        ``(measures,)`` float64, means weighted by loudness, and by loudness and voicing.
-    loud_spread, voiced_spread
-        Root mean squares of the weights over frames, by which departures from these means are divided: the mean
-        and the standard deviation over all frames are then weighted ones.
+    kinds
+        Of measures where there is sound, where it is voiced, and where it is not.
     """
 
     level: float
-    loud: Tensor
-    voiced: Tensor
-    loud_spread: float
-    voiced_spread: float
+    kinds: tuple[Weighted, ...]
 
 
-def weights_of(measures: Measures) -> tuple[Tensor, Tensor]:
-    """Return what frames weigh as sound and as voice, ``(frames,)`` each, in the recording's own unit."""
-    loud = measures.energy.pow(EXPONENT)
-    return loud, loud * measures.voicing
+def weighted(measures: Measures) -> list[tuple[Tensor, Tensor]]:
+    """Return measures ``(frames, …)`` of each kind with their weights ``(frames,)``, loudness times probability.
+
+    Loudness is in the recording's own unit.
+    """
+    loud = measures.energy.pow(EXPONENT)  # (frames,)
+    voiced = loud * measures.voicing
+    return [(measures.loud, loud), (measures.voiced, voiced), (measures.unvoiced, loud - voiced)]
 
 
 @torch.no_grad()
 def summarise(blocks: Iterable[Measures]) -> ProsodySurvey:
-    """Gather the survey of a clip from its measures, block by block."""
-    energy = squared = count = 0.0
-    sums: list[list[Tensor]] = []
+    """Gather the survey of a clip of at least one frame from its measures, block by block."""
+    count = 0
+    sums: list[Tensor] = []
     for block in blocks:
-        power = block.energy.double()
-        energy, squared = energy + float(power.sum()), squared + float(power.square().sum())
-        count += len(power)
-        row = []
-        for weight, values in zip(weights_of(block), (block.loud, block.voiced), strict=True):
-            w = weight.double()
-            row += [w.sum(), w.square().sum(), w @ values.double()]
-        sums = [row] if not sums else [[a + b for a, b in zip(sums[0], row, strict=True)]]
-    loud_sum, loud_square, loud, voiced_sum, voiced_square, voiced = sums[0]
-    level = max(squared / energy if energy > 0 else 0.0, 1e-20)
-    unit = level**EXPONENT
-    return ProsodySurvey(
-        level,
-        (loud / loud_sum.clamp(min=1e-12)).cpu(),
-        (voiced / voiced_sum.clamp(min=1e-12)).cpu(),
-        max(float((loud_square / count).sqrt()) / unit, 0.1),
-        max(float((voiced_square / count).sqrt()) / unit, 0.1),
-    )
+        energy = block.energy.double()
+        count += len(energy)
+        found = [energy.sum(), energy.square().sum()]
+        for values, weights in weighted(block):
+            w = weights.double()
+            found += [w.sum(), w.square().sum(), w @ values.double()]
+        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+    energy_sum, energy_square, *rest = sums
+    level = max(float(energy_square / energy_sum.clamp(min=_SILENCE)), _SILENCE)
+    kinds = []
+    for total, square, weighed in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        spread = float((square / count).sqrt()) / level**EXPONENT
+        kinds.append(Weighted(weighed / total.clamp(min=_SILENCE), max(spread, _LEAST_SPREAD)))
+    return ProsodySurvey(level, tuple(kinds))

@@ -17,19 +17,27 @@ from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.clips import as_clips, mask_of, stack
 from subtone.upstreams.files import write_whole
 from subtone.upstreams.prosody import spectrum
-from subtone.upstreams.prosody.measures import EXPONENT, HOP, LOUD, VOICED, WINDOW, Measures, measure
-from subtone.upstreams.prosody.summary import ProsodySurvey, summarise, weights_of
+from subtone.upstreams.prosody.measures import (
+    EXPONENT,
+    HOP,
+    LOUD,
+    UNVOICED,
+    VOICED,
+    WINDOW,
+    Measures,
+    measure,
+)
+from subtone.upstreams.prosody.summary import ProsodySurvey, summarise, weighted
 from subtone.upstreams.surveys import Survey, of_kind, one_each
 
 NAME = "prosody"
 MODEL_TYPE = "subtone-prosody"
-VERSION = 1
+VERSION = 2
 """Counts up whenever the numbers change."""
 _BLOCK = 2_048  # frames at once, so that hours need no more memory than minutes
 _REACH = (WINDOW - HOP) // 2  # samples beyond each side of a hop cell
 _SHORTEST = 160  # samples of a frame of its own, as Whisper's front end counts
 _FLOOR = 1e-5  # of the level: 50 dB below it nothing is heard any more
-_MARKS_DB = (-40, -30, -20, -10, 0)
 
 DIMS: tuple[str, ...] = (
     "voicing",
@@ -39,9 +47,10 @@ DIMS: tuple[str, ...] = (
     "loudness_rise",
     "loudness_fall",
     "flux",
-    *(f"level_near_{mark}" for mark in _MARKS_DB),
+    "peak",
     *LOUD,
     *VOICED,
+    *UNVOICED,
 )
 """What each number of a frame is."""
 
@@ -167,7 +176,6 @@ def _against(measures: Measures, survey: ProsodySurvey) -> Tensor:
     """Return ``(frames, dim)``: measures against what the survey says of the clip."""
     unit = survey.level**EXPONENT
     level = spectrum.decibels(measures.energy / survey.level + _FLOOR)  # (frames,)
-    near = 1 - (level[:, None] - torch.tensor(_MARKS_DB, device=level.device)).abs() / 10  # (frames, marks)
     change = measures.loudness_change / unit
     plain = torch.stack(
         [
@@ -178,15 +186,12 @@ def _against(measures: Measures, survey: ProsodySurvey) -> Tensor:
             change.clamp(min=0),
             (-change).clamp(min=0),
             measures.flux / unit,
+            measures.peak * measures.loudness / unit,
         ],
         dim=1,
     )
-    loud, voiced = (weight[:, None] / unit for weight in weights_of(measures))  # (frames, 1)
-    columns = [plain, near.clamp(min=0)]
-    for values, weight, mean, spread in (
-        (measures.loud, loud, survey.loud, survey.loud_spread),
-        (measures.voiced, voiced, survey.voiced, survey.voiced_spread),
-    ):
-        middle = mean.to(values)
-        columns.append(middle + (values - middle) * weight / spread)
+    columns = [plain]
+    for (values, weights), kind in zip(weighted(measures), survey.kinds, strict=True):
+        mean = kind.mean.to(values)
+        columns.append(mean + (values - mean) * (weights / (unit * kind.spread))[:, None])
     return torch.cat(columns, dim=1)
