@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from subtone.audio import SAMPLE_RATE_HZ
 from subtone.errors import UsageError
 from subtone.pretraining.intensity import storage
 from subtone.pretraining.intensity.network import NUM_MEL, IntensityNetwork, level_free, loudness
@@ -25,7 +26,30 @@ from subtone.upstreams.mode import evaluation
 
 Curve = npt.NDArray[np.float32]
 _AUDIBLE = -6.9  # 30 dB under the clip's level, for clips whose speech nobody has marked
+_PEAK = 0.95
 _GRID = FilterBank().grid
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What the model says of a clip.
+
+    Attributes
+    ----------
+    intensity
+        Mean over speech frames, 0 to 1.
+    peak
+        95th percentile over them.
+    speech_s
+        Seconds of speech, None where nobody has marked any.
+    frames
+        ``(frames,)`` float32, all frames.
+    """
+
+    intensity: float
+    peak: float
+    speech_s: float | None
+    frames: Curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +114,7 @@ class IntensityModel:
         UpstreamError
             If the wave is not one-dimensional float, or holds NaN or infinity.
         """
-        return self.from_banks(_banks(wave))
+        return self.from_banks(banks_of(wave))
 
     def from_banks(self, log_mel: npt.NDArray[np.floating] | Tensor) -> Curve:
         """Return the intensity of every frame of a clip whose filter banks are there already.
@@ -125,18 +149,27 @@ class IntensityModel:
         speech
             Where it holds speech. When missing, or empty, frames count that are at most 30 dB under the clip's level.
         """
-        banks = _banks(wave)
-        marked = None if speech is None else speech.project(_GRID, len(banks))
-        return self.clip_from_banks(banks, marked)
+        return self.score(wave, speech).intensity
+
+    def score(self, wave: Wave, speech: SpeechSegments | None = None) -> Scored:
+        """Return all that is said of a clip; arguments as for `clip`."""
+        banks = banks_of(wave)
+        curve = self.from_banks(banks)
+        spoken = None if speech is None else speech.project(_GRID, len(banks))
+        counted = curve[_counted(banks, spoken)]
+        return Scored(
+            intensity=float(counted.mean(dtype=np.float64)),
+            peak=float(np.quantile(counted, _PEAK)),
+            speech_s=None if speech is None else speech.speech_samples / SAMPLE_RATE_HZ,
+            frames=curve,
+        )
 
     def clip_from_banks(
         self, log_mel: npt.NDArray[np.floating] | Tensor, speech: npt.NDArray[np.bool_] | None = None
     ) -> float:
         """Return the intensity of a clip from its filter banks, as `clip`; ``speech`` is ``(frames,)`` bool."""
-        curve = self.from_banks(log_mel)
-        if speech is None or not speech.any():
-            speech = audible(_checked(log_mel))
-        return float(curve[speech].mean(dtype=np.float64))
+        counted = _counted(_checked(log_mel), speech)
+        return float(self.from_banks(log_mel)[counted].mean(dtype=np.float64))
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over sizes and weights: two models that score alike have one."""
@@ -144,6 +177,11 @@ class IntensityModel:
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _counted(banks: Tensor, speech: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+    """Tell which frames make a clip's score, ``(frames,)``."""
+    return audible(banks) if speech is None or not speech.any() else speech
 
 
 def audible(banks: Tensor) -> npt.NDArray[np.bool_]:
@@ -154,7 +192,8 @@ def audible(banks: Tensor) -> npt.NDArray[np.bool_]:
     return heard
 
 
-def _banks(wave: Wave) -> Tensor:
+def banks_of(wave: Wave) -> Tensor:
+    """Return the raw log-mel frames of a wave of any length, ``(frames, 80)``."""
     (clip,) = as_clips([wave], torch.device("cpu"))
     return kaldi.filter_bank(lengthen(clip.detach(), kaldi.WINDOW), NUM_MEL)
 
