@@ -98,3 +98,9 @@ def divide(recipe: Recipe, corpora: Mapping[str, str | Path], table: pd.DataFram
 def positions(split: Split) -> npt.NDArray[np.int64]:
     """Return, for each clip of a split, the row of the table that was divided."""
     return split.table[POSITION].to_numpy(np.int64)
+
+
+def targets(split: Split) -> npt.NDArray[np.int64]:
+    """Return the class number of each clip of a split."""
+    number = {label: i for i, label in enumerate(split.protocol.classes)}
+    return np.array([number[str(emotion)] for emotion in split.table["emotion"]], np.int64)

@@ -82,6 +82,12 @@ def _without_root(index: pd.Index) -> pd.MultiIndex:
     )
 
 
+def probabilities(logits: npt.NDArray[np.float32]) -> Scores:
+    """Return the softmax of ``(…, classes)`` over its last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
 def judge(recipe: Recipe, answers: Answers) -> tuple[dict[str, Evaluation], list[Comparison]]:
     """Evaluate each system twice: as one classifier (the mean over seeds) and as the vote of all its seeds.
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from subtone import upstreams
 from subtone.corpora.several import left_out
-from subtone.errors import UsageError
+from subtone.errors import RecipeError, UsageError
 from subtone.evaluation import describe_environment, refuse_if_taken, write_results
 from subtone.extraction import clips_of, extract
-from subtone.protocols import Split
-from subtone.recipes.data import divide, positions, read_corpora
-from subtone.recipes.judge import Answers, Scores, judge
+from subtone.recipes.data import divide, positions, read_corpora, targets
+from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump, load
-from subtone.recipes.schema import Recipe
+from subtone.recipes.pretrained import run_pretrained
+from subtone.recipes.progress import OnProgress, silent
 from subtone.speech import get_detector
 from subtone.training import train_frozen
 
-#: Called with what is being done, how much of it is done, and how much there is.
-OnProgress = Callable[[str, int, int], None]
+#: What follows a result folder's name in that of the folder where its upstreams are pre-trained.
+WORK = ".work"
 
 
 def run(
@@ -50,23 +49,26 @@ def run(
     out : path
         Result folder; must be new or empty.
     upstream : str, optional
-        Instead of the recipe's.
+        Instead of the recipe's. Not for a recipe that pre-trains its own.
     overrides : sequence of str
         ``key=value``, see :func:`subtone.recipes.load`.
     store : path, optional
-        Keep extracted features there, and use those that are there already.
+        Keep extracted features there, and use those that are there already. A recipe that pre-trains keeps its
+        frames and its pre-training runs there, so that the same call goes on after a kill; without ``store`` in a
+        folder beside the result, named as it with ``.work`` added.
     overwrite : bool
         Replace an earlier result folder.
     device : str
         Where the upstream computes, e.g. ``"cuda"``.
     on_progress : callable, optional
-        See :data:`OnProgress`.
+        See :data:`subtone.recipes.progress.OnProgress`.
 
     Returns
     -------
     Path
         The result folder: ``metrics.json``, ``folds.csv``, ``predictions.parquet``, plots, the resolved recipe, the
-        environment and a ``README.md`` with the table.
+        environment and a ``README.md`` with the table. A recipe that pre-trains divides and measures each corpus for
+        itself; with several, their names stand before those of the systems.
 
     Raises
     ------
@@ -75,12 +77,21 @@ def run(
         ``metrics.json``.
     """
     recipe = load(name_or_path, overrides)
+    if upstream is not None and recipe.pretraining is not None:
+        raise RecipeError(f"recipe {recipe.name!r} pre-trains upstreams of its own; leave --upstream away")
     if upstream is not None:
         recipe = recipe.model_copy(update={"upstream": str(upstream)})
     if not corpora:
         raise UsageError("no corpus given; pass --corpus NAME=PATH")
     refuse_if_taken(out, overwrite=overwrite)
-    tell = on_progress or _silent
+    tell = on_progress or silent
+    if recipe.pretraining is not None:
+        target = Path(out)
+        work = Path(store) if store is not None else target.with_name(target.name + WORK)
+        return run_pretrained(
+            recipe, corpora, out=target, work=work, device=device, tell=tell, overwrite=overwrite
+        )
+    assert recipe.upstream is not None
     began = time.perf_counter()
     tell("reading the corpus", 0, 1)
     table = read_corpora(recipe, corpora)
@@ -91,7 +102,7 @@ def run(
         clips_of(table),
         encoder,
         get_detector(recipe.detector.name, **recipe.detector.options),
-        statistics=_needed(recipe),
+        statistics=recipe.statistics,
         store=store,
         options=recipe.extraction.options,
         on_progress=lambda state: tell(f"extracting: {state.sentence()}", state.done, state.total),
@@ -106,13 +117,13 @@ def run(
         x = features.matrix(system.statistics)
         fitted = train_frozen(
             x,
-            _targets(split),
+            targets(split),
             split.folds,
             recipe.seeds,
             len(split.protocol.classes),
             recipe.training.options,
         )
-        scores[name] = _probabilities(fitted.logits)
+        scores[name] = probabilities(fitted.logits)
         steps[name] = fitted.steps.tolist()
     trained = time.perf_counter() - trained
     tell("scoring", 0, 1)
@@ -147,21 +158,3 @@ def run(
         },
         overwrite=overwrite,
     )
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
-    pass
-
-
-def _needed(recipe: Recipe) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for system in recipe.systems.values() for name in system.statistics))
-
-
-def _targets(split: Split) -> npt.NDArray[np.int64]:
-    number = {label: i for i, label in enumerate(split.protocol.classes)}
-    return np.array([number[str(emotion)] for emotion in split.table["emotion"]], np.int64)
-
-
-def _probabilities(logits: npt.NDArray[np.float32]) -> Scores:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(-1, keepdims=True))

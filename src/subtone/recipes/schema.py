@@ -8,9 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subtone import corpora
 from subtone.classifier import LayersMode
+from subtone.errors import nearest
 from subtone.extraction import BackendName, ExtractionOptions, Precision
 from subtone.heads import HeadKind
 from subtone.pooling import statistics_of
+from subtone.pretraining.masking import STRATEGIES
+from subtone.pretraining.objectives import ARCHITECTURES
+from subtone.pretraining.options import PretrainOptions
 from subtone.training.options import ClassWeights, FrozenOptions
 
 #: What both generators of random numbers take.
@@ -129,6 +133,108 @@ class TrainingSection(_Section):
         return self
 
 
+class VariantSection(_Section):
+    """How one variant of a pre-trained upstream differs from the others.
+
+    Parameters
+    ----------
+    masking
+        Masking strategy; see :mod:`subtone.pretraining.masking`.
+    intensity_input, intensity_target
+        Whether emotion intensity is added to the input, and whether it is predicted too; null for both with a
+        strategy that looks at intensity, and for neither with another.
+    """
+
+    masking: str
+    intensity_input: bool | None = None
+    intensity_target: bool | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> VariantSection:
+        if self.masking not in STRATEGIES:
+            raise ValueError(f"masking: no strategy {self.masking!r}; {nearest(self.masking, STRATEGIES)}")
+        return self
+
+
+#: Settings that all variants share.
+_BUDGET = {
+    *(
+        "size",
+        "share",
+        "span",
+        "steps",
+        "batch_size",
+        "accumulate",
+        "crop_frames",
+        "learning_rate",
+        "precision",
+    )
+}
+
+
+class PretrainingSection(_Section):
+    """Pre-training of the recipe's own upstreams, one a variant, fold and repeat, all at the same budget.
+
+    Variants of a fold and repeat start from the same seed: the same first weights, the same order of the data.
+
+    Parameters
+    ----------
+    architecture, size
+        See :data:`subtone.pretraining.objectives.ARCHITECTURES`.
+    variants
+        Name → how it differs.
+    audio
+        Folders and files of more speech to pre-train on, beside the clips of the corpora.
+    intensity
+        Name or folder of the intensity model.
+    share, span
+        Of the masking: share of frames aimed at, frames of a span.
+    steps, batch_size, accumulate, crop_frames, learning_rate, precision
+        See :class:`subtone.pretraining.options.PretrainOptions`; null takes what suits architecture and size.
+    leave_out
+        ``"test-speakers"``: each fold pre-trains upstreams of its own, which never hear its test speakers.
+        ``"nothing"``: one set of upstreams for all folds, which hears everybody (without labels); the protocol says so.
+    repeats
+        Pre-training runs a variant and fold, each from another seed.
+    seed
+        The first of those seeds; folds and repeats count on from it.
+    """
+
+    architecture: Literal["mockingjay", "npc"]
+    size: str = "small"
+    variants: dict[str, VariantSection] = Field(min_length=1)
+    audio: list[str] = []
+    intensity: str = "default"
+    share: float = Field(default=0.15, gt=0, lt=1)
+    span: int = Field(default=7, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    accumulate: int | None = Field(default=None, ge=1)
+    crop_frames: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16"] | None = None
+    leave_out: Literal["test-speakers", "nothing"] = "test-speakers"
+    repeats: int = Field(default=1, ge=1)
+    seed: Seed = 0
+
+    def options(self, variant: str, seed: int) -> PretrainOptions:
+        """Return what the trainer is told for one variant."""
+        given = self.variants[variant].model_dump() | self.model_dump(include=_BUDGET)
+        return PretrainOptions.defaults(self.architecture, seed=seed, **given)
+
+    @property
+    def needs_intensity(self) -> bool:
+        """Whether any variant asks for intensity."""
+        return any(self.options(name, self.seed).needs_intensity for name in self.variants)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> PretrainingSection:
+        _ = self.needs_intensity  # told now, not after the frames are made
+        if self.size not in ARCHITECTURES[self.architecture].sizes:
+            raise ValueError(f"size: {nearest(self.size, ARCHITECTURES[self.architecture].sizes)}")
+        return self
+
+
 class EvaluationSection(_Section):
     """Intervals and paired tests; see :func:`subtone.evaluation.evaluate`."""
 
@@ -145,7 +251,9 @@ class Recipe(_Section):
     name, title, paper
         What it is, and where it was published.
     upstream
-        Name or folder; see :func:`subtone.upstreams.load`.
+        Name or folder; see :func:`subtone.upstreams.load`. Null where ``pretraining`` makes its own.
+    pretraining
+        Pre-train upstreams first; then every system is measured on each of them.
     detector, extraction, corpus, protocol, training, evaluation
         See the sections.
     corpora
@@ -161,7 +269,8 @@ class Recipe(_Section):
     name: str
     title: str
     paper: str = ""
-    upstream: str
+    upstream: str | None = None
+    pretraining: PretrainingSection | None = None
     detector: DetectorSection = DetectorSection()
     extraction: ExtractionSection = ExtractionSection()
     corpus: CorpusSection = CorpusSection()
@@ -173,15 +282,36 @@ class Recipe(_Section):
     seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     evaluation: EvaluationSection = EvaluationSection()
 
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Names of all pooled statistics that a system needs."""
+        return tuple(dict.fromkeys(name for system in self.systems.values() for name in system.statistics))
+
+    @property
+    def system_names(self) -> tuple[str, ...]:
+        """Names of all that is measured: the systems, or with pre-training those of each variant."""
+        if self.pretraining is None:
+            return tuple(self.systems)
+        return tuple(self.named(v, s) for v in self.pretraining.variants for s in self.systems)
+
+    def named(self, variant: str, system: str) -> str:
+        """Name of a system on a pre-trained variant: the variant's own where there is one system only."""
+        return variant if len(self.systems) == 1 else f"{variant} {system}"
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        if (self.upstream is None) == (self.pretraining is None):
+            raise ValueError(
+                "a recipe has either 'upstream' or 'pretraining', which makes upstreams of its own"
+            )
         for pair in self.compare:
             for system in pair:
-                if system not in self.systems:
-                    raise ValueError(f"compare: no system {system!r}; there are: {', '.join(self.systems)}")
+                if system not in self.system_names:
+                    there = ", ".join(self.system_names)
+                    raise ValueError(f"compare: no system {system!r}; there are: {there}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands there twice")
-        for system in self.systems:
+        for system in self.system_names:
             if system.endswith(VOTE):
                 raise ValueError(
                     f"systems: {system!r} ends in {VOTE!r}, which is added for the vote of the seeds"
