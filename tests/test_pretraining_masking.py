@@ -297,7 +297,7 @@ def test_intensity_that_is_no_score_is_refused_where_it_stands(name: str, value:
 def test_what_no_mask_can_be_made_of_is_refused_with_a_way_out() -> None:
     valid = valid_of([50])
     for name in INTENSE:
-        with pytest.raises(MaskingError, match="needs the intensity of each frame"):
+        with pytest.raises(MaskingError, match="intensity of each frame is needed"):
             Masking(name).hide(valid, keys=keys_of(1))
     with pytest.raises(MaskingError, match="intensity must be"):
         Masking("ems").hide(valid, torch.ones(1, 49), keys=keys_of(1))

@@ -2,7 +2,7 @@
 
 from subtone.pretraining.masking.corruption import Corruption, corruption
 from subtone.pretraining.masking.noise import draw_keys
-from subtone.pretraining.masking.spans import Hidden, Masking
+from subtone.pretraining.masking.spans import Hidden, Masking, check_intensity
 from subtone.pretraining.masking.strategies import (
     STRATEGIES,
     MaskingError,
@@ -19,6 +19,7 @@ __all__ = [
     "Masking",
     "MaskingError",
     "Room",
+    "check_intensity",
     "corruption",
     "draw_keys",
     "highest",

@@ -108,7 +108,7 @@ class Masking:
             raise MaskingError(f"masking: a batch of shape {tuple(valid.shape)} has no frames to hide")
         room = self._room(valid)
         noise = uniform(keys, valid.shape[1])  # (batch, frames)
-        rows = self._checked(intensity, valid) if self.needs_intensity else torch.zeros_like(noise)
+        rows = check_intensity(intensity, valid) if self.needs_intensity else torch.zeros_like(noise)
         starts = STRATEGIES[self.strategy].choose(room, rows, noise)
         begun = starts.cumsum(1)  # (batch, frames)
         ended = functional.pad(begun, (self.span, 0))[:, : starts.shape[1]]
@@ -123,22 +123,35 @@ class Masking:
         owed = (lengths.double() * self.share / self.span).round().long()
         return Room(valid, legal, torch.minimum(owed, legal.sum(1)), self.span)
 
-    def _checked(self, intensity: Tensor | None, valid: Tensor) -> Tensor:
-        if intensity is None:
-            raise MaskingError(
-                f"masking strategy {self.strategy!r} needs the intensity of each frame; prepare the frames with an "
-                "intensity model, or choose 'random'"
-            )
-        if intensity.shape != valid.shape:
-            raise MaskingError(
-                f"masking: intensity must be (batch, frames) = {tuple(valid.shape)}, got {tuple(intensity.shape)}"
-            )
-        rows = intensity.detach().masked_fill(~valid, 0)
-        broken = ~((rows >= 0) & (rows <= 1))  # NaN is neither
-        if bool(broken.any()):
-            row, frame = (int(i) for i in broken.nonzero()[0])
-            raise MaskingError(
-                f"masking: intensity must lie in [0, 1], got {float(rows[row, frame])} in utterance {row} of the "
-                f"batch, frame {frame}; prepare the frames anew"
-            )
-        return rows
+
+def check_intensity(intensity: Tensor | None, valid: Tensor) -> Tensor:
+    """Return intensity with zeros on padding, if it is a score for each valid frame.
+
+    Parameters
+    ----------
+    intensity, valid
+        As for :meth:`Masking.hide`.
+
+    Raises
+    ------
+    MaskingError
+        (a ``ValueError``) If there is none, its shape differs, or a valid frame's is NaN or outside [0, 1].
+    """
+    if intensity is None:
+        raise MaskingError(
+            "the intensity of each frame is needed, and the batch has none; prepare the frames with an intensity "
+            "model, or do without: no emotional masking, no intensity as input or target"
+        )
+    if intensity.shape != valid.shape:
+        raise MaskingError(
+            f"intensity must be (batch, frames) = {tuple(valid.shape)}, got {tuple(intensity.shape)}"
+        )
+    rows = intensity.detach().masked_fill(~valid, 0)
+    broken = ~((rows >= 0) & (rows <= 1))  # NaN is neither
+    if bool(broken.any()):
+        row, frame = (int(i) for i in broken.nonzero()[0])
+        raise MaskingError(
+            f"intensity must lie in [0, 1], got {float(rows[row, frame])} in utterance {row} of the batch, frame "
+            f"{frame}; prepare the frames anew"
+        )
+    return rows

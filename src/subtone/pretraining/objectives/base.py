@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from subtone.errors import UsageError
-from subtone.pretraining.masking import Masking, draw_keys
+from subtone.pretraining.masking import Masking, check_intensity, draw_keys
 
 DEFAULT_MASKING = Masking()
 
@@ -26,11 +26,12 @@ class Batch(
     Attributes
     ----------
     features
-        ``(batch, frames, input_dim)`` float32, as the upstream's front gives them, transposed.
+        ``(batch, frames, input_dim)`` float32, as the upstream's front gives them, transposed; on padding anything
+        finite.
     mask
         ``(batch, frames)`` bool, True where a frame is valid; padding stands at the end.
     intensity
-        ``(batch, frames)`` float32 in [0, 1], or None.
+        ``(batch, frames)`` float32 in [0, 1], on padding anything; or None.
     keys
         ``(batch,)`` int64, or None. What masks and their corruption are random by, an utterance at a time. With
         keys that depend on, say, seed, epoch and utterance, an utterance is masked alike however many
@@ -139,36 +140,30 @@ class Objective(nn.Module, ABC):
         Raises
         ------
         ObjectiveError
-            (a ``ValueError``) If the batch lacks an intensity that is needed, or shapes disagree.
+            (a ``ValueError``) If shapes disagree.
         MaskingError
-            (a ``ValueError``) If no mask can be made of it.
+            (a ``ValueError``) If no mask can be made of it, or an intensity that is needed is missing or no score.
         """
-        self._check(batch)
-        keys = batch.keys if batch.keys is not None else draw_keys(len(batch.features), generator)
-        return self._losses(batch, keys.to(batch.features.device), generator)
+        _check(batch)
+        features, mask, intensity, keys = batch
+        batch = batch._replace(intensity=check_intensity(intensity, mask) if self.needs_intensity else None)
+        keys = draw_keys(len(features), generator) if keys is None else keys
+        return self._losses(batch, keys.to(features.device), generator)
 
     @abstractmethod
     def _losses(self, batch: Batch, keys: Tensor, generator: torch.Generator) -> Losses:
-        """Do what `losses` says, on a checked batch that has keys."""
+        """Do what `losses` says, on a checked batch: its intensity zero on padding, None unless needed."""
 
-    def _check(self, batch: Batch) -> None:
-        features, mask, intensity, keys = batch
-        if features.dim() != 3 or mask.shape != features.shape[:2] or mask.dtype != torch.bool:
-            raise ObjectiveError(
-                "a batch holds features (batch, frames, input_dim) and mask (batch, frames) bool, "
-                f"got {tuple(features.shape)} and {tuple(mask.shape)} {mask.dtype}"
-            )
-        if intensity is None and self.needs_intensity:
-            raise ObjectiveError(
-                "this objective needs the intensity of each frame, and the batch has none; prepare the frames with "
-                "an intensity model, or do without emotional masking, intensity as input and as target"
-            )
-        if intensity is not None and intensity.shape != mask.shape:
-            raise ObjectiveError(
-                f"intensity must be (batch, frames) = {tuple(mask.shape)}, got {tuple(intensity.shape)}"
-            )
-        if keys is not None and keys.shape != mask.shape[:1]:
-            raise ObjectiveError(f"keys must be (batch,) = {tuple(mask.shape[:1])}, got {tuple(keys.shape)}")
+
+def _check(batch: Batch) -> None:
+    features, mask, _, keys = batch
+    if features.dim() != 3 or mask.shape != features.shape[:2] or mask.dtype != torch.bool:
+        raise ObjectiveError(
+            "a batch holds features (batch, frames, input_dim) and mask (batch, frames) bool, "
+            f"got {tuple(features.shape)} and {tuple(mask.shape)} {mask.dtype}"
+        )
+    if keys is not None and keys.shape != mask.shape[:1]:
+        raise ObjectiveError(f"keys must be (batch,) = {tuple(mask.shape[:1])}, got {tuple(keys.shape)}")
 
 
 def mean_distance(predicted: Tensor, target: Tensor) -> Tensor:

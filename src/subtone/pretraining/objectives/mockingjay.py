@@ -58,18 +58,16 @@ class MockingjayObjective(Objective):
         hidden = self.masking.hide(mask, intensity, keys=keys)
         corrupted = corruption(hidden, keys=keys)
         seen = corrupted.apply(features)  # (batch, frames, input_dim)
-        parts = {}
-        if intensity is not None and self.needs_intensity:
-            level = intensity[..., None]  # (batch, frames, 1)
-            seen_level = corrupted.apply(intensity)[..., None]
+        if intensity is not None:
+            level = intensity[..., None].expand_as(features)
+            seen_level = corrupted.apply(intensity)[..., None].expand_as(features)
             if self.intensity_input:
                 seen = seen + seen_level
-            if self.intensity_head is not None:
-                alone = self.encoder.context(seen_level.expand_as(features), mask)  # (batch, frames, dim)
-                predicted = self.intensity_head(alone[hidden.frames])  # (masked, input_dim)
-                parts["intensity"] = mean_distance(predicted, level.expand_as(features)[hidden.frames])
         predicted = self.head(self.encoder.context(seen, mask)[hidden.frames])  # (masked, input_dim)
-        parts = {"features": mean_distance(predicted, features[hidden.frames]), **parts}
+        parts = {"features": mean_distance(predicted, features[hidden.frames])}
+        if self.intensity_head is not None:
+            predicted = self.intensity_head(self.encoder.context(seen_level, mask)[hidden.frames])
+            parts["intensity"] = mean_distance(predicted, level[hidden.frames])
         masked = hidden.frames.sum()
         return Losses.of(parts, weight=masked, masked=masked, valid=mask.sum())
 
