@@ -112,9 +112,8 @@ def most_intense(room: Room, intensity: Tensor, noise: Tensor) -> Tensor:
     """
     order = intensity.masked_fill(~room.valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
     ranks = torch.arange(order.shape[1], device=order.device)  # (frames,)
-    top = (ranks < 2 * room.counts[:, None]) & room.legal.gather(
-        1, order
-    )  # (batch, frames), in falling order
+    legal = room.legal.gather(1, order)  # (batch, frames), by rank as all that follows
+    top = legal & (ranks < 2 * room.counts[:, None])
     chosen = top & (top.cumsum(1) <= room.counts[:, None])
     starts = torch.zeros_like(room.legal).scatter(1, order, chosen)  # (batch, frames), in order of time
     enough = top.sum(1, keepdim=True) >= room.counts[:, None]  # (batch, 1)
