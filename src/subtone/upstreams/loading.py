@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from subtone.errors import UpstreamError, nearest
-from subtone.upstreams import filterbank, prosody, registry
+from subtone.upstreams import filterbank, prosody, registry, shipping
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import open_checkpoint
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
@@ -30,7 +30,7 @@ def load(
     revision: str | None = None,
     offline: bool | None = None,
 ) -> Upstream:
-    """Load an upstream: filter banks by name, a local folder, or a model of the Hugging Face hub.
+    """Load an upstream: by a name of Subtone's own, a local folder, or a model of the Hugging Face hub.
 
     A folder that exists is read as it lies and never opens a socket. Code is never run from a folder: weights
     are read from safetensors, or from a pickle by a reader that builds only tensors.
@@ -38,9 +38,9 @@ def load(
     Parameters
     ----------
     name_or_folder
-        ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; a folder with ``config.json`` and
-        ``model.safetensors``; or a hub name such as ``"facebook/wav2vec2-base"``, looked up in the local cache
-        first.
+        ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; an upstream that ships with Subtone,
+        ``"subtone-mini"``; a folder with ``config.json`` and ``model.safetensors``; or a hub name such as
+        ``"facebook/wav2vec2-base"``, looked up in the local cache first.
     device
         Where to compute, e.g. ``"cuda"``.
     dtype
@@ -75,7 +75,10 @@ def load(
     if name == prosody.NAME:
         return ProsodyUpstream(device)
     folder = Path(name if not name.startswith("~") else os.path.expanduser(name))
-    if folder.is_dir():
+    inside = shipping.folder_of(name)
+    if inside is not None:
+        upstream = _open(inside, name, None)
+    elif folder.is_dir():
         upstream = _open(folder, name, None)
     elif folder.exists():
         raise UpstreamError(

@@ -25,6 +25,7 @@ FAMILIES: dict[str, str | Callable[[Checkpoint], Upstream]] = {
     "wav2vec2-conformer": _CNN,
     "wav2vec2-bert": "subtone.upstreams.w2v_bert:W2vBertUpstream",
     "whisper": "subtone.upstreams.whisper:WhisperUpstream",
+    "subtone-mini": "subtone.upstreams.mini:MiniUpstream",
     "subtone-mockingjay": "subtone.upstreams.mockingjay:MockingjayUpstream",
     "subtone-npc": "subtone.upstreams.npc:NpcUpstream",
 }

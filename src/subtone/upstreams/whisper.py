@@ -93,10 +93,12 @@ class WhisperUpstream(HuggingFaceUpstream):
         Whisper's own transcriber floors a long recording so, by its loudest moment, before it cuts windows of
         30 s out of the spectrogram. (Without a survey, a long clip is cut first: see the class.)
         """
-        level = -math.inf
-        for stretch in passes.stretches(_mirrored(passes.pieces(blocks, self.min_samples)), _FFT, _MEL_HOP):
-            level = max(level, float(_log_power(stretch, self._num_mel).max()))
-        return LevelSurvey(level)
+        return LevelSurvey(max(self.loudest(passes.pieces(blocks, self.min_samples)), default=-math.inf))
+
+    def loudest(self, parts: Iterable[Tensor]) -> Iterator[float]:
+        """Yield the loudest band of each stretch of a clip of at least 400 samples that comes in parts."""
+        for stretch in passes.stretches(_mirrored(parts), _FFT, _MEL_HOP):
+            yield float(_log_power(stretch, self._num_mel).max())
 
     @torch.no_grad()
     def front(self, wave: Wave, survey: Survey | None = None) -> Tensor:

@@ -6,7 +6,18 @@ against in a clip, `upstream` makes frames of them.
 
 from __future__ import annotations
 
-from subtone.upstreams.prosody.summary import ProsodySurvey
-from subtone.upstreams.prosody.upstream import DIMS, MODEL_TYPE, NAME, ProsodyUpstream
+from subtone.upstreams.prosody.standardisation import Standardisation
+from subtone.upstreams.prosody.summary import ProsodySurvey, summarise
+from subtone.upstreams.prosody.upstream import DIMS, MODEL_TYPE, NAME, VERSION, ProsodyUpstream, measured
 
-__all__ = ["DIMS", "MODEL_TYPE", "NAME", "ProsodySurvey", "ProsodyUpstream"]
+__all__ = [
+    "DIMS",
+    "MODEL_TYPE",
+    "NAME",
+    "VERSION",
+    "ProsodySurvey",
+    "ProsodyUpstream",
+    "Standardisation",
+    "measured",
+    "summarise",
+]

@@ -102,7 +102,7 @@ class ProsodyUpstream(Upstream):
 
     def survey(self, blocks: Iterable[Wave]) -> ProsodySurvey:
         """Find the clip's level and the means of its voice; see `Upstream.survey`."""
-        return summarise(_measures(passes.pieces(blocks)))
+        return summarise(measured(passes.pieces(blocks)))
 
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
@@ -124,7 +124,7 @@ class ProsodyUpstream(Upstream):
 
     def frames(self, clip: Tensor, survey: Survey | None = None) -> Tensor:
         """Return the frames ``(frames, dim)`` of a checked clip ``(samples,)``, or of a chunk of a surveyed one."""
-        blocks = list(_measures([clip]))
+        blocks = list(measured([clip]))
         known = of_kind(survey, ProsodySurvey) or summarise(blocks)
         return torch.cat([_against(block, known) for block in blocks])
 
@@ -153,7 +153,7 @@ class ProsodyUpstream(Upstream):
         return self
 
 
-def _measures(parts: Iterable[Tensor]) -> Iterator[Measures]:
+def measured(parts: Iterable[Tensor]) -> Iterator[Measures]:
     """Yield the measures of a clip that comes in parts, in blocks; silence lies around it."""
     for stretch in passes.stretches(_within_silence(parts), WINDOW, HOP):
         for start in range(0, len(stretch) - WINDOW + 1, _BLOCK * HOP):
