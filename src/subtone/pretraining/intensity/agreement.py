@@ -108,6 +108,19 @@ def agreement(
     )
 
 
+def pairs_by_speaker(scores: npt.ArrayLike, examples: Examples) -> dict[str, float]:
+    """Return each speaker's share of pairs in the right order, see `Agreement.pairs`; for comparing two systems."""
+    values = np.asarray(scores, np.float64)
+    rows = {str(name): examples.speakers == name for name in np.unique(examples.speakers)}
+    shares = {name: _in_order(values[own], examples.levels[own]) for name, own in rows.items()}
+    return {name: share for name, share in shares.items() if not np.isnan(share)}
+
+
+def difference(one: dict[str, float], other: dict[str, float], *, resamples: int = 1000, seed: int = 0) -> Measured:
+    """Return the mean over speakers of ``one - other``, the speakers of both resampled together."""
+    return _mean([one[name] - other[name] for name in sorted(one)], resamples, seed)
+
+
 def spearman(one: Floats, other: Floats) -> float:
     """Spearman's rank correlation, ties at their mean rank; 0 where one of the two is constant.
 

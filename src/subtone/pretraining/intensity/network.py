@@ -158,13 +158,13 @@ class _Block(nn.Module):
         self.convolution = nn.Conv1d(
             hidden, hidden, options.kernel, dilation=dilation, padding=dilation * (options.kernel // 2)
         )
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout1d(options.dropout)  # whole channels: as good, and far fewer random numbers
         self.mixing = nn.Linear(hidden, hidden)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Map ``(batch, steps, hidden)``; ``valid (batch, steps, 1)`` keeps padding from being heard."""
         y = (self.norm(x) * valid).transpose(1, 2)  # (batch, hidden, steps)
-        y = self.dropout(functional.gelu(self.convolution(y).transpose(1, 2)))  # (batch, steps, hidden)
+        y = self.dropout(functional.gelu(self.convolution(y))).transpose(1, 2)  # (batch, steps, hidden)
         out: Tensor = x + self.mixing(y)
         return out
 
