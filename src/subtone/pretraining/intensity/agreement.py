@@ -116,7 +116,9 @@ def pairs_by_speaker(scores: npt.ArrayLike, examples: Examples) -> dict[str, flo
     return {name: share for name, share in shares.items() if not np.isnan(share)}
 
 
-def difference(one: dict[str, float], other: dict[str, float], *, resamples: int = 1000, seed: int = 0) -> Measured:
+def difference(
+    one: dict[str, float], other: dict[str, float], *, resamples: int = 1000, seed: int = 0
+) -> Measured:
     """Return the mean over speakers of ``one - other``, the speakers of both resampled together."""
     return _mean([one[name] - other[name] for name in sorted(one)], resamples, seed)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from subtone.audio import SAMPLE_RATE_HZ
 from subtone.errors import UsageError
 from subtone.pretraining.intensity import storage
-from subtone.pretraining.intensity.network import NUM_MEL, IntensityNetwork, level_free, loudness
+from subtone.pretraining.intensity.network import NUM_MEL, IntensityNetwork, level_free, level_of, loudness
 from subtone.speech import SpeechSegments
 from subtone.upstreams import kaldi
 from subtone.upstreams.base import Wave
@@ -186,9 +186,7 @@ def _counted(banks: Tensor, speech: npt.NDArray[np.bool_] | None) -> npt.NDArray
 
 def audible(banks: Tensor) -> npt.NDArray[np.bool_]:
     """Tell which frames are at most 30 dB under the clip's level; ``(frames,)`` from ``(frames, 80)``, never none."""
-    energy = loudness(banks)
-    level = (2 * energy).logsumexp(0) - energy.logsumexp(0)
-    heard: npt.NDArray[np.bool_] = (energy > level + _AUDIBLE).numpy()
+    heard: npt.NDArray[np.bool_] = (loudness(banks) > level_of(banks) + _AUDIBLE).numpy()
     return heard
 
 

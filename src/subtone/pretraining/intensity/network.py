@@ -15,6 +15,9 @@ from subtone.errors import BundleError
 NUM_MEL = 80
 STRIDE = 4  # frames of 10 ms to one step of the network: intensity moves slowly
 QUIETEST = -9.0  # 39 dB under the clip's level: below lie the rooms and codecs of corpora, not voices
+_SILENT = (
+    math.log(1.1920928955078125e-07) - QUIETEST
+)  # a level so near the floor of the filter banks is no voice
 _CHUNK = 3_000  # steps at once, two minutes, so that memory does not grow with the recording
 
 _Count = TypeVar("_Count", int, Tensor)
@@ -41,7 +44,7 @@ class IntensityOptions:
         If a value is out of range: a saved model from a stranger must not ask for all memory.
     """
 
-    hidden: int = 96
+    hidden: int = 64
     kernel: int = 3
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     dropout: float = 0.2
@@ -198,7 +201,8 @@ def level_free(banks: Tensor) -> Tensor:
     """Take a clip's level off its filter banks, and floor what is far below.
 
     The level is ``log Σ e² − log Σ e`` over the energies e of its frames, as for ``fbank+level``: silence around speech
-    does not move it. Values under 39 dB below it are set there.
+    does not move it. Values under 39 dB below it are set there, so that digital silence is quiet and not a level of its
+    own.
 
     Parameters
     ----------
@@ -210,9 +214,13 @@ def level_free(banks: Tensor) -> Tensor:
     Tensor
         ``(frames, 80)``; the same whatever the recording's gain, down to the floor of the filter banks.
     """
+    return (banks - level_of(banks).clamp(min=_SILENT)).clamp(min=QUIETEST)
+
+
+def level_of(banks: Tensor) -> Tensor:
+    """Return the level of a clip, a number, from its filter banks ``(frames, 80)``; see `level_free`."""
     energy = loudness(banks)  # (frames,)
-    level = (2 * energy).logsumexp(0) - energy.logsumexp(0)
-    return (banks - level).clamp(min=QUIETEST)
+    return (2 * energy).logsumexp(0) - energy.logsumexp(0)
 
 
 def _whole(value: object, most: int) -> bool:

@@ -59,8 +59,8 @@ class IntensityTraining:
         ``"bf16"`` multiplies in half precision where a clip is trained on; scoring is always in float32.
     """
 
-    steps: int = 400
-    speakers: int = 8
+    steps: int = 900
+    speakers: int = 6
     clips: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -69,7 +69,7 @@ class IntensityTraining:
     rank_weight: float = 1.0
     hush_weight: float = 0.1
     tilt: float = 0.3
-    crop_frames: int = 240
+    crop_frames: int = 200
     precision: Literal["fp32", "bf16"] = "bf16"
 
     def __post_init__(self) -> None:
