@@ -84,6 +84,7 @@ def half_of_the_batch(rank: int, folder: str) -> None:
     out = norm(mine, places(mask[rows]))
     (out * weights * mask[rows][..., None]).sum().backward()
     torch.save((out.detach(), mine.grad, norm.running_mean, norm.running_var), f"{folder}/{rank}.pt")
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 
@@ -56,7 +57,7 @@ class ValidBatchNorm(nn.Module):
         return torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, valid, packed).reshape(frames.shape)
 
     def _normalise(self, rows: Tensor) -> Tensor:
-        if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
+        if self.training and _several_processes():
             return self._normalise_together(rows)
         return functional.batch_norm(
             rows,
@@ -72,12 +73,37 @@ class ValidBatchNorm(nn.Module):
     def _normalise_together(self, rows: Tensor) -> Tensor:
         rows = rows.float()
         own = torch.cat([rows.sum(0), rows.new_tensor([len(rows)])])  # (dim + 1,)
-        total = all_reduce(own)  # type: ignore[no-untyped-call]
+        total = _over_all(own)
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = rows - mean
-        variance = all_reduce(centred.square().sum(0)) / count  # type: ignore[no-untyped-call]
+        variance = _over_all(centred.square().sum(0)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
         return torch.addcmul(self.bias, centred, torch.rsqrt(variance + self.eps) * self.weight)
+
+
+def _several_processes() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+class _OverAll(torch.autograd.Function):
+    """The sum of a tensor over all processes; each one's loss reaches the tensors of all."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004
+        total = own.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _over_all(own: Tensor) -> Tensor:
+    total: Tensor = _OverAll.apply(own)  # type: ignore[no-untyped-call]
+    return total

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from subtone.errors import UpstreamError
+from subtone.upstreams.dropout import FrugalDropout
 from subtone.upstreams.filterbank_network import (
     FilterBankEncoder,
     FilterBankNetworkUpstream,
@@ -73,6 +74,7 @@ class MockingjayOptions(NetworkOptions):
 SIZES: dict[str, MockingjayOptions] = {
     "paper": MockingjayOptions(),
     "small": MockingjayOptions(hidden=192, heads=3, feed_forward=768, attention_dropout=0.0),
+    "mini": MockingjayOptions(hidden=128, heads=4, feed_forward=512, attention_dropout=0.0),
     "tiny": MockingjayOptions(hidden=16, layers=2, heads=2, feed_forward=32, attention_dropout=0.0),
 }
 
@@ -92,7 +94,7 @@ class MockingjayEncoder(FilterBankEncoder[MockingjayOptions]):
         super().__init__(options)
         self.projection = nn.Linear(options.input_dim, options.hidden)
         self.norm = nn.LayerNorm(options.hidden, eps=_EPS)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = FrugalDropout(options.dropout)
         self.layers = nn.ModuleList(TransformerLayer(options) for _ in range(options.layers))
         for part in self.modules():
             if isinstance(part, nn.Linear):
@@ -147,7 +149,7 @@ class TransformerLayer(nn.Module):
         self.widen = nn.Linear(hidden, options.feed_forward)
         self.narrow = nn.Linear(options.feed_forward, hidden)
         self.norm = nn.LayerNorm(hidden, eps=_EPS)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = FrugalDropout(options.dropout)
 
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Map ``(batch, frames, hidden)``; ``seen`` ``(batch, 1, 1, frames)`` bool says which frames are looked at."""

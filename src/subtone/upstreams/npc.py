@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from subtone.errors import UpstreamError
 from subtone.upstreams.batch_norm import ValidBatchNorm
+from subtone.upstreams.dropout import FrugalDropout
 from subtone.upstreams.filterbank_network import (
     FilterBankEncoder,
     FilterBankNetworkUpstream,
@@ -102,6 +103,7 @@ class NpcOptions(NetworkOptions):
 SIZES: dict[str, NpcOptions] = {
     "paper": NpcOptions(),
     "small": NpcOptions(hidden=192),
+    "mini": NpcOptions(hidden=128),
     "tiny": NpcOptions(hidden=16, blocks=2, kernel=11, hidden_frames=3, groups=2, codes=8),
 }
 
@@ -207,7 +209,7 @@ class ConvolutionBlock(nn.Module):
         self.convolution_norm = ValidBatchNorm(hidden)
         self.linear = nn.Linear(hidden, hidden)
         self.norm = ValidBatchNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FrugalDropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Map ``(batch, frames, width)``, zero where not valid, to ``(batch, frames, hidden)``."""
