@@ -1,0 +1,310 @@
+"""The results' page of the study, from the folders that ``run.py`` ended in.
+
+    python page.py OUT/npc OUT/mockingjay --results studies/ems/results
+
+Every sentence with a figure on the page follows from these folders; ``notes.md`` is put below as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 5000
+PERMUTATIONS = 20_000
+PLAIN = "plain"
+COLOURS = ("#444444", "#8c8c8c", "#d55e00", "#0072b2", "#009e73")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a variant is better by than the plain one, in UA."""
+
+    architecture: str
+    variant: str
+    corpus: str
+    difference: float
+    ci: tuple[float, float]
+    p: float
+
+    def cell(self) -> str:
+        low, high = (100 * x for x in self.ci)
+        return f"{100 * self.difference:+.1f} ({low:+.1f} to {high:+.1f}), p = {self.p:.3f}"
+
+
+@dataclass(frozen=True)
+class Right:
+    """How often a system was right, by speaker and class: the mean over the downstream seeds.
+
+    Parameters
+    ----------
+    right, clips
+        ``(speakers, classes)``.
+    """
+
+    right: Floats
+    clips: Floats
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    given = parser.parse_args()
+    given.results.mkdir(parents=True, exist_ok=True)
+    parts, gains = [], []
+    for folder in given.folders:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        found = compared(folder, record)
+        gains += found
+        parts += section(folder, record, found)
+        draw_ua(record, given.results / f"{folder.name}-ua.png")
+        draw_curves(folder / "curves", given.results / f"{folder.name}-curves.png")
+        keep(folder, given.results / folder.name)
+    notes = Path(__file__).with_name("notes.md")
+    lines = ["# Emotional masking: what holds of it at this size", "", *verdict(gains), "", *parts]
+    if notes.is_file():
+        lines += ["", notes.read_text(encoding="utf-8").strip()]
+    lines += ["", *how(given.folders[0])]
+    (given.results / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def keep(folder: Path, target: Path) -> None:
+    """Copy what a reader may want to check: all figures of the run, not its plots or predictions."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("metrics.json", "recipe.yaml", "folds.csv"):
+        shutil.copy(folder / name, target / name)
+    recipe = (target / "recipe.yaml").read_text(encoding="utf-8").splitlines()
+    kept = [
+        Path(line.strip().removeprefix("- ")).name if line.strip().startswith("- /") else None
+        for line in recipe
+    ]
+    told = [f"  - {name}" if name else line for line, name in zip(recipe, kept, strict=True)]
+    (target / "recipe.yaml").write_text("\n".join(told) + "\n", encoding="utf-8")
+
+
+def split_name(system: str) -> tuple[str, str]:
+    corpus, _, variant = system.rpartition(": ")
+    return corpus, variant
+
+
+def variants_of(record: dict[str, Any]) -> list[str]:
+    return list(
+        dict.fromkeys(v for v in (split_name(s)[1] for s in record["systems"]) if not v.endswith(" (vote)"))
+    )
+
+
+def corpora_of(record: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(split_name(s)[0] for s in record["systems"]))
+
+
+def compared(folder: Path, record: dict[str, Any]) -> list[Gain]:
+    """Compare each variant with the plain one, on each corpus and on the mean over corpora, speaker by speaker."""
+    table = pd.read_parquet(folder / "predictions.parquet")
+    table = table[table["seed"].notna()]
+    if "corpus" not in table:
+        table = table.assign(corpus=corpora_of(record)[0])
+    gains = []
+    for variant in variants_of(record):
+        if variant == PLAIN:
+            continue
+        pairs = {}
+        for corpus in table["corpus"].unique():
+            part = table[table["corpus"] == corpus]
+            pairs[corpus] = (rights(part[part["system"] == PLAIN]), rights(part[part["system"] == variant]))
+        for corpora in [[corpus] for corpus in pairs] + [list(pairs)]:
+            name = corpora[0] if len(corpora) == 1 else "mean of all"
+            gains.append(Gain(folder.name, variant, name, *paired([pairs[c] for c in corpora])))
+    return gains
+
+
+def rights(part: pd.DataFrame) -> Right:
+    hit = (part["label"].to_numpy(object) == part["truth"].to_numpy(object)).astype(float)
+    part = part.assign(hit=hit)
+    seeds = part["seed"].nunique()
+    right = part.pivot_table(index="speaker", columns="truth", values="hit", aggfunc="sum", fill_value=0.0)
+    clips = part.pivot_table(index="speaker", columns="truth", values="hit", aggfunc="size", fill_value=0)
+    return Right(right.to_numpy(float) / seeds, clips.to_numpy(float) / seeds)
+
+
+def paired(pairs: list[tuple[Right, Right]]) -> tuple[float, tuple[float, float], float]:
+    """Return the difference of UA (mean over corpora), its interval, and p.
+
+    Interval: speakers of each corpus are drawn with replacement. p: the systems' answers of whole speakers are
+    exchanged at random; a speaker's exchange turns the sign of her share of the difference.
+    """
+    generator = np.random.default_rng(0)
+    share = 1 / len(pairs)
+    drawn, shares = np.zeros(RESAMPLES), []
+    for a, b in pairs:
+        gain, clips = b.right - a.right, a.clips  # (speakers, classes)
+        shares.append(share * (gain / clips.sum(0)).mean(1))  # (speakers,)
+        rows = generator.integers(0, len(gain), (RESAMPLES, len(gain)))
+        with np.errstate(invalid="ignore"):
+            recall = gain[rows].sum(1) / clips[rows].sum(1)  # (resamples, classes)
+        drawn += share * np.nanmean(recall, axis=1)
+    each = np.concatenate(shares)
+    signs = generator.choice((-1.0, 1.0), (PERMUTATIONS, len(each)))
+    found = each.sum()
+    p = (1 + (np.abs(signs @ each) >= abs(found) - 1e-12).sum()) / (1 + PERMUTATIONS)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(found), (float(low), float(high)), float(p)
+
+
+def holm(ps: list[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979)."""
+    order = np.argsort(ps)
+    corrected = np.empty(len(ps))
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
+        corrected[i] = highest
+    return corrected.tolist()
+
+
+def verdict(gains: list[Gain]) -> list[str]:
+    means = [gain for gain in gains if gain.corpus == "mean of all"]
+    corrected = holm([gain.p for gain in means])
+    best = max(means, key=lambda gain: gain.difference)
+    lines = [
+        f"- On the mean of the corpora, of {len(means)} variants against plain pre-training at the same budget, "
+        f"{sum(p < 0.05 and g.difference > 0 for p, g in zip(corrected, means, strict=True))} are better and "
+        f"{sum(p < 0.05 and g.difference < 0 for p, g in zip(corrected, means, strict=True))} worse beyond chance "
+        "(Holm's correction for their number).",
+        f"- The largest gain is {best.architecture} with `{best.variant}`: {best.cell()} points UA. "
+        "The paper claims up to +7.1.",
+    ]
+    for architecture in dict.fromkeys(gain.architecture for gain in means):
+        told = ", ".join(
+            f"`{g.variant}` {100 * g.difference:+.1f}" for g in means if g.architecture == architecture
+        )
+        lines.append(f"- {architecture}, against plain: {told} points UA.")
+    single = [gain for gain in gains if gain.corpus != "mean of all"]
+    fixed = holm([gain.p for gain in single])
+    lines.append(
+        f"- Corpus by corpus, {sum(p < 0.05 for p in fixed)} of {len(single)} differences stand after the same "
+        f"correction ({sum(g.p < 0.05 for g in single)} taken alone)."
+    )
+    return lines
+
+
+def section(folder: Path, record: dict[str, Any], gains: list[Gain]) -> list[str]:
+    corpora, variants = corpora_of(record), variants_of(record)
+    lines = [
+        f"## {folder.name}",
+        "",
+        "UA % (95 % interval over speakers); mean over five downstream seeds.",
+        "",
+    ]
+    lines.append("| variant | " + " | ".join(corpora) + " | mean |")
+    lines.append("|---" * (len(corpora) + 2) + "|")
+    for variant in variants:
+        each = [record["systems"][f"{c}: {variant}" if c else variant] for c in corpora]
+        cells = [f"{100 * e['ua']:.1f} ({100 * e['ua_ci'][0]:.1f}–{100 * e['ua_ci'][1]:.1f})" for e in each]
+        lines.append(
+            f"| {variant} | " + " | ".join(cells) + f" | {100 * np.mean([e['ua'] for e in each]):.1f} |"
+        )
+    lines += ["", "Difference from plain, points UA, paired by speaker (p before any correction):", ""]
+    lines.append("| variant | " + " | ".join(corpora) + " | mean of all |")
+    lines.append("|---" * (len(corpora) + 2) + "|")
+    for variant in variants[1:]:
+        own = {gain.corpus: gain for gain in gains if gain.variant == variant}
+        lines.append(f"| {variant} | " + " | ".join(gain.cell() for gain in own.values()) + " |")
+    lines += ["", f"![UA by variant and corpus]({folder.name}-ua.png)", "", "### Pre-training", ""]
+    runs = record["pretraining"]["runs"]
+    lines.append(
+        "| variant | runs | steps | frames heard, each | frames hidden % | last loss | frames / s | waiting % |"
+    )
+    lines.append("|---" * 8 + "|")
+    for variant in variants:
+        own_runs = [run for name, run in runs.items() if name.rsplit("-", 2)[0] == variant]
+        mean = {
+            key: np.mean([run[key] for run in own_runs])
+            for key in ("frames", "coverage", "frames_per_s", "wait_share")
+        }
+        last = np.mean(
+            [last_loss(folder / "curves" / f"{n}.csv") for n in runs if n.rsplit("-", 2)[0] == variant]
+        )
+        lines.append(
+            f"| {variant} | {len(own_runs)} | {own_runs[0]['steps']} | {mean['frames'] / 1e6:.2f} million "
+            f"| {100 * mean['coverage']:.1f} | {last:.3f} | {mean['frames_per_s']:,.0f} "
+            f"| {100 * mean['wait_share']:.1f} |"
+        )
+    hours = record["pretraining"]["hours"]
+    lines += [
+        "",
+        f"{hours:.1f} hours of speech, of which each run heard the part without its test speakers; seeds "
+        f"{', '.join(map(str, record['pretraining']['seeds']))}, one a fold. Losses of variants with intensity hold a "
+        "second target and cannot be compared with plain. Frames a second: one thread on a machine that was shared.",
+        "",
+        f"![Losses of pre-training]({folder.name}-curves.png)",
+        "",
+        f"Protocol: {record['protocol']['description']}",
+        "",
+    ]
+    return lines
+
+
+def last_loss(path: Path) -> float:
+    return float(pd.read_csv(path)["loss"].iloc[-3:].mean())
+
+
+def draw_ua(record: dict[str, Any], path: Path) -> None:
+    corpora, variants = corpora_of(record), variants_of(record)
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for i, variant in enumerate(variants):
+        each = [record["systems"][f"{c}: {variant}" if c else variant] for c in corpora]
+        ua = 100 * np.array([e["ua"] for e in each])
+        low, high = 100 * np.array([e["ua_ci"] for e in each]).T
+        at = np.arange(len(corpora)) + (i - (len(variants) - 1) / 2) * 0.14
+        axes.errorbar(
+            at, ua, (ua - low, high - ua), fmt="o", color=COLOURS[i % 5], label=variant, capsize=2, ms=5
+        )
+    axes.set_xticks(range(len(corpora)), corpora)
+    axes.set_ylabel("UA %, 95 % interval over speakers")
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_curves(folder: Path, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    variants = list(dict.fromkeys(file.stem.rsplit("-", 2)[0] for file in sorted(folder.glob("*.csv"))))
+    for i, variant in enumerate(variants):
+        for number, file in enumerate(sorted(folder.glob(f"{variant}-fold*.csv"))):
+            rows = pd.read_csv(file)
+            label = variant if number == 0 else None
+            axes.plot(rows["step"], rows["loss"], color=COLOURS[i % 5], lw=1, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (L1; with intensity: of both targets)")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def how(folder: Path) -> list[str]:
+    where = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    told = {key: value for key, value in where.items() if key != "command"}  # it names folders of one machine
+    lines = [f"{key}: {json.dumps(value)}" for key, value in told.items()]
+    return ["## How it was run", "", "Commands: see `studies/ems/README.md`.", "", "```", *lines, "```"]
+
+
+if __name__ == "__main__":
+    main()
