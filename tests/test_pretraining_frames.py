@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,24 +25,10 @@ from subtone.pretraining.frames.manifest import LONGEST_FRAMES, SHORTEST_FRAMES
 from subtone.upstreams import kaldi
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
 from tests import synthetic
+from tests.small_frames import Loudness
 
 CLIPS = 12
 SCRIPT = "import sys; from subtone.pretraining.frames import prepare; prepare(sys.argv[2:], sys.argv[1])"
-
-
-class Loudness:
-    """An intensity that a reader of this file can compute."""
-
-    def __init__(self, name: str = "loudness") -> None:
-        self.name = name
-
-    def from_banks(self, log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The mean over bands, squeezed into [0, 1]."""
-        return (log_mel.mean(axis=1) / 30).clip(0, 1).astype(np.float32)
-
-    def fingerprint(self) -> str:
-        """Its name."""
-        return self.name
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import subtone
-from subtone.cli import corpus, doctor, evaluate, extract, intensity, models, predict, recipe, train
+from subtone.cli import corpus, doctor, evaluate, extract, intensity, models, predict, pretrain, recipe, train
 from subtone.cli.options import examples
 from subtone.cli.outcome import DEBUG_VARIABLE
 
@@ -55,6 +55,7 @@ app.command(rich_help_panel=USE, epilog=models.EPILOG)(models.models)
 app.add_typer(corpus.app, name="corpus", rich_help_panel=STUDY)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=STUDY)
 app.command(rich_help_panel=STUDY, epilog=extract.EPILOG)(extract.extract)
+app.command(rich_help_panel=STUDY, epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(rich_help_panel=STUDY, epilog=train.EPILOG)(train.train)
 app.add_typer(intensity.app, name="intensity", rich_help_panel=STUDY)
 app.command(rich_help_panel=STUDY, epilog=evaluate.EPILOG)(evaluate.evaluate)

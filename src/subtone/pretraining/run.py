@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -87,16 +89,7 @@ def pretrain(
         If the corpus is empty or lacks what the options need.
     """
     options = PretrainOptions.defaults(architecture) if options is None else options
-    objective = build_objective(
-        architecture,
-        options.size,
-        masking=options.masking,
-        share=options.share,
-        span=options.span,
-        intensity_input=options.intensity_input,
-        intensity_target=options.intensity_target,
-        seed=options.seed,
-    )
+    objective = objective_of(architecture, options)
     _check(corpus, objective)
     fabric = _launched(options)
     run = _Run(architecture, corpus, Path(out), options, fabric, objective)
@@ -111,6 +104,30 @@ def pretrain(
                 f"{out}: not enough memory for {options.batch_size} utterances of up to {options.crop_frames or 2000} "
                 "frames at a time; give a smaller --batch-size (with a larger --accumulate) or --crop"
             ) from error
+
+
+def objective_of(architecture: str, options: PretrainOptions) -> Objective:
+    """Return what is trained, with fresh weights; also a check of options before recordings are decoded.
+
+    Raises
+    ------
+    UsageError
+        If the choice leaves nothing to learn, or this machine has too few devices.
+    """
+    if options.accelerator == "cuda" and torch.cuda.device_count() < options.devices:
+        raise UsageError(
+            f"pretrain: {options.devices} CUDA devices are asked for, this machine has {torch.cuda.device_count()}"
+        )
+    return build_objective(
+        architecture,
+        options.size,
+        masking=options.masking,
+        share=options.share,
+        span=options.span,
+        intensity_input=options.intensity_input,
+        intensity_target=options.intensity_target,
+        seed=options.seed,
+    )
 
 
 def _check(corpus: FrameCorpus, objective: Objective) -> None:
@@ -139,19 +156,28 @@ def _launched(options: PretrainOptions) -> Fabric:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes, and knows how many
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    if options.accelerator == "cuda" and torch.cuda.device_count() < devices:
-        raise UsageError(
-            f"pretrain: {devices} CUDA devices are asked for, this machine has {torch.cuda.device_count()}"
+    with _quietly():
+        fabric = Fabric(
+            accelerator=options.accelerator,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            devices=devices,
+            num_nodes=nodes,
+            precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         )
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        strategy="ddp" if devices * nodes > 1 else "auto",
-        devices=devices,
-        num_nodes=nodes,
-        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
-    )
-    fabric.launch()
+        fabric.launch()
     return fabric
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what Fabric tells of itself from the terminal; warnings are told."""
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Run:

@@ -142,7 +142,7 @@ class Trainer:
         kind = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
         self.optimiser = kind(objective.parameters(), lr=options.learning_rate, fused=True)
         self.objective = objective
-        self._model, self._step = fabric.setup(_Forward(objective), self.optimiser)
+        self.model, self._step = fabric.setup(_Forward(objective), self.optimiser)
         self._generator = torch.Generator(device=fabric.device)
 
     def numbers(self, first_step: int) -> Iterator[int]:
@@ -196,8 +196,8 @@ class Trainer:
             loaded = next(batches)
             self._seed(loaded.number)
             held = Opaque(self._moved(loaded.batch))
-            with fabric.no_backward_sync(self._model, enabled=turn + 1 < options.accumulate):
-                losses: Losses = self._model(held, self._generator)
+            with fabric.no_backward_sync(self.model, enabled=turn + 1 < options.accumulate):
+                losses: Losses = self.model(held, self._generator)
                 fabric.backward(losses.summed)
             names = list(losses.parts)
             rows = [losses.total.detach(), *losses.parts.values()]
