@@ -112,7 +112,8 @@ class NpcEncoder(FilterBankEncoder[NpcOptions]):
     """Blocks of convolutions; from each, a convolution that leaves out its middle; their sum is the context.
 
     The layers are the output of each block, which sees its own input, and then the context, which does not: the
-    representation that NPC proposes.
+    representation that NPC proposes. In training, hidden inputs still weigh in the statistics of the batch norms,
+    one frame among all of the batch, as published.
 
     Parameters
     ----------
