@@ -339,6 +339,39 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_leads_to_the_same_e
     assert (whole.upstream / "model.safetensors").read_bytes() == weights
 
 
+def test_memory_that_runs_out_is_told_with_the_setting_to_change(tmp_path: Path) -> None:
+    # In a process of its own, that is given 40 MB more than it has when the training begins.
+    script = """
+import resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from subtone.errors import PretrainingError
+from subtone.pretraining.frames import prepare
+from subtone.pretraining.options import PretrainOptions
+from subtone.pretraining.run import pretrain
+from tests import synthetic
+folder = Path(sys.argv[1])
+corpus = prepare([synthetic.write(folder / "a.wav", synthetic.utterance(599.0))], folder / "frames")
+options = PretrainOptions.defaults("mockingjay", "tiny", batch_size=30, crop_frames=2000)
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (40 << 20),) * 2)
+try:
+    pretrain("mockingjay", corpus, folder / "run", options=options)
+except PretrainingError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert "not enough memory for 30 utterances of up to 2000 frames" in done.stdout, done.stderr
+    assert "give a smaller --batch-size" in done.stdout
+
+
 def test_the_state_of_chance_of_the_caller_is_left_alone(corpus: FrameCorpus, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
