@@ -66,6 +66,7 @@ def show(name: Recipe) -> None:
     epilog=examples(
         "subtone recipe run sap --corpus ravdess=~/data/ravdess --out results/sap",
         "subtone recipe run sap --corpus emodb=~/data/emodb --upstream facebook/wav2vec2-base --out results/w2v2",
+        "subtone recipe run ems-npc --corpus ravdess=~/data/ravdess --corpus emodb=~/data/emodb --out results/ems",
         "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
     ),
 )
@@ -93,6 +94,9 @@ def run(
 
     The folder holds metrics with confidence intervals (metrics.json), the folds, every prediction, plots, the recipe
     as it was run, versions and seeds, and a README.md to begin with.
+
+    A recipe that pre-trains (ems-...) leaves frames and pre-training runs, upstreams included, in --store, or else in a
+    folder beside DIR with .work added to its name: when it is broken off, the same command goes on from there.
     """
     from subtone import recipes
     from subtone.evaluation import read_metrics
@@ -115,6 +119,11 @@ def run(
     say(record["protocol"]["description"])
     for system, evaluation in systems.items():
         say(f"{system}: {evaluation.sentence()}")
+    if "pretraining" in record:
+        kept = recipes.work_folder(folder, store.expanduser() if store is not None else None)
+        say(
+            f"{len(record['pretraining']['runs'])} pre-trained upstreams: {kept / 'runs' / 'NAME' / 'upstream'}"
+        )
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")

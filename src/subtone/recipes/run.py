@@ -22,9 +22,6 @@ from subtone.recipes.progress import OnProgress, silent
 from subtone.speech import get_detector
 from subtone.training import train_frozen
 
-#: What follows a result folder's name in that of the folder where its upstreams are pre-trained.
-WORK = ".work"
-
 
 def run(
     name_or_path: str | Path,
@@ -86,10 +83,9 @@ def run(
     refuse_if_taken(out, overwrite=overwrite)
     tell = on_progress or silent
     if recipe.pretraining is not None:
-        target = Path(out)
-        work = Path(store) if store is not None else target.with_name(target.name + WORK)
+        work = work_folder(out, store)
         return run_pretrained(
-            recipe, corpora, out=target, work=work, device=device, tell=tell, overwrite=overwrite
+            recipe, corpora, out=out, work=work, device=device, tell=tell, overwrite=overwrite
         )
     assert recipe.upstream is not None
     began = time.perf_counter()
@@ -158,3 +154,9 @@ def run(
         },
         overwrite=overwrite,
     )
+
+
+def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
+    """Return where a recipe that pre-trains keeps frames and runs (``runs/NAME/upstream``): see :func:`run`."""
+    target = Path(out)
+    return Path(store) if store is not None else target.with_name(target.name + ".work")
