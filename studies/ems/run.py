@@ -23,7 +23,7 @@ from subtone.cli.options import named_paths
 
 #: Updates of the weights: about as much speech for each variant of an architecture. Mockingjay's second target
 #: makes it run its network twice, so it gets fewer.
-STEPS = {"npc": 800, "mockingjay": 500}
+STEPS = {"npc": 500, "mockingjay": 300}
 SETTINGS = (
     "pretraining.size=mini",
     "pretraining.batch_size=8",
