@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from subtone import upstreams
-from subtone.cli import entry
+from subtone.cli import entry, pretrain
 from subtone.pretraining.intensity import IntensityModel
+from subtone.pretraining.masking import STRATEGIES
+from subtone.pretraining.objectives import ARCHITECTURES
+from subtone.pretraining.options import PretrainOptions
 from tests import synthetic
 from tests.cli_cases import Ended
 
@@ -35,6 +38,14 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
         return Ended(code, out, err)
 
     return run
+
+
+def test_all_that_can_be_trained_can_be_asked_for() -> None:
+    assert set(pretrain._ARCHITECTURES) == set(ARCHITECTURES)
+    assert set(pretrain._MASKINGS) == set(STRATEGIES)
+    for name, architecture in ARCHITECTURES.items():
+        assert set(pretrain._SIZES) == set(architecture.sizes)
+        assert PretrainOptions.defaults(name).masking == architecture.masking
 
 
 def test_recordings_become_an_upstream_that_extract_takes(

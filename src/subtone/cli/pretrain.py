@@ -22,12 +22,14 @@ EPILOG = examples(
     "subtone extract --upstream runs/ems/upstream --store features/ems recordings/",
 )
 WHAT, HOW, WHERE = "What is learned", "How it is trained", "Where"
+# Named here as well as where they are made, which takes seconds to import.
+_ARCHITECTURES, _SIZES = ("mockingjay", "npc"), ("small", "mini", "paper", "tiny")
 _MASKINGS = ("none", "random", "ems", "ems-nms", "ems-sample")
 
 
 @flowing
 def pretrain(
-    architecture: Annotated[str, typer.Argument(**choice("mockingjay", "npc"), help="What is trained.")],
+    architecture: Annotated[str, typer.Argument(**choice(*_ARCHITECTURES), help="What is trained.")],
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Files, folders, or patterns in quotes.")
     ],
@@ -40,8 +42,8 @@ def pretrain(
     size: Annotated[
         str,
         typer.Option(
-            **choice("small", "paper", "tiny"),
-            help="Of the encoder: small for a CPU, paper as published, tiny for trials.",
+            **choice(*_SIZES),
+            help="Of the encoder: small or mini for a CPU, paper as published, tiny for trials.",
             rich_help_panel=WHAT,
         ),
     ] = "small",
