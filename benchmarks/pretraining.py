@@ -1,9 +1,9 @@
 """How much of a pre-training is the network: forward and backward alone against the whole loop, on one thread.
 
-    OMP_NUM_THREADS=1 python benchmarks/pretraining.py [--steps 12] [--rounds 3]
+    OMP_NUM_THREADS=1 python benchmarks/pretraining.py [--steps 10] [--rounds 3]
 
-The recordings are synthetic, 1 to 6 s; times are CPU seconds of the whole process, reading ahead included; medians over
-rounds in which every case takes its turn.
+Writes results/pretraining.json. The recordings are synthetic, 1 to 6 s; times are CPU seconds of the whole process,
+reading ahead included; medians over rounds in which every case takes its turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from subtone.pretraining.objectives import build_objective
 from subtone.pretraining.options import PretrainOptions
 from subtone.pretraining.trainer import Opaque, Trainer
 
+RESULT = Path(__file__).parent / "results" / "pretraining.json"
 CLIPS = 160
 
 
@@ -42,9 +44,11 @@ def corpus_in(folder: Path) -> FrameCorpus:
     return prepare(sorted(folder.glob("*.wav")), folder / "frames")
 
 
-def measure(corpus: FrameCorpus, architecture: str, precision: str, steps: int) -> dict[str, float]:
+def measure(
+    corpus: FrameCorpus, architecture: str, size: str, precision: str, steps: int
+) -> dict[str, float]:
     """Return frames a CPU second of the network alone and of the loop, and the share that the rest takes."""
-    options = PretrainOptions.defaults(architecture, precision=precision, steps=steps)
+    options = PretrainOptions.defaults(architecture, size, precision=precision, steps=steps)
     fabric = Fabric(
         accelerator="cpu", devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true"
     )
@@ -80,29 +84,52 @@ def measure(corpus: FrameCorpus, architecture: str, precision: str, steps: int) 
 
 
 def main() -> None:
-    """Print a line for each case as JSON."""
+    """Measure, print and write all cases."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     try:
         corpus = corpus_in(folder)
-        cases = list(itertools.product(("mockingjay", "npc"), ("fp32", "bf16")))
+        cases = list(itertools.product(("mockingjay", "npc"), ("small", "mini"), ("fp32", "bf16")))
         rounds = [
             {case: measure(corpus, *case, arguments.steps) for case in cases} for _ in range(arguments.rounds)
         ]
     finally:
         shutil.rmtree(folder)
-    print(json.dumps({"machine": platform.processor() or platform.machine(), "torch": torch.__version__}))
-    for case in cases:
-        medians = {
-            name: round(statistics.median(one[case][name] for one in rounds), 4) for name in rounds[0][case]
-        }
-        print(json.dumps({"architecture": case[0], "precision": case[1], **medians}))
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/pretraining.py --steps {arguments.steps} "
+        f"--rounds {arguments.rounds}",
+        "machine": machine(),
+        "torch": torch.__version__,
+        "batch_size": PretrainOptions().batch_size,
+        "crop_frames": PretrainOptions().crop_frames,
+        "cases": [
+            {
+                **dict(zip(("architecture", "size", "precision"), case, strict=True)),
+                **{
+                    name: round(statistics.median(one[case][name] for one in rounds), 4)
+                    for name in rounds[0][case]
+                },
+            }
+            for case in cases
+        ],
+    }
+    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
+
+
+def machine() -> str:
+    """Return what the processor calls itself."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
 
 
 if __name__ == "__main__":
