@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rivals
 
 from subtone.corpora.several import read_several
 from subtone.pretraining.intensity import IntensityModel
-from subtone.pretraining.intensity.agreement import Measured, difference, pairs_by_speaker, spearman
+from subtone.pretraining.intensity.agreement import difference, pairs_by_speaker, spearman
 from subtone.pretraining.intensity.examples import Examples, read_examples
 from subtone.pretraining.intensity.network import loudness
 
@@ -36,7 +37,9 @@ def measure(named: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 
 def by_emotion(scores: np.ndarray, examples: Examples) -> dict[str, Any]:
-    """Mean score of each emotion, and how often a speaker's clips of it score above the neutral ones."""
+    """Mean score of each emotion, and how often a speaker's clips of it lie above the neutral ones, by each system."""
+    numbers = rivals.single_numbers(examples)
+    systems = {"intensity model": scores, **{name: numbers[name] for name in ("loudness", "spectral slope")}}
     found: dict[str, Any] = {}
     for emotion in sorted(set(examples.emotions.tolist()) - {""}):
         own = examples.emotions == emotion
@@ -44,9 +47,10 @@ def by_emotion(scores: np.ndarray, examples: Examples) -> dict[str, Any]:
         if emotion != NEUTRAL:
             both = own | (examples.emotions == NEUTRAL)
             some = replace(examples.select(both), levels=own[both].astype(np.float64))
-            shares = pairs_by_speaker(scores[both], some)
-            measured: Measured = difference(shares, dict.fromkeys(shares, 0.0))
-            found[emotion]["above_neutral"] = asdict(measured)
+            shares = {name: pairs_by_speaker(values[both], some) for name, values in systems.items()}
+            found[emotion]["above_neutral"] = {
+                name: asdict(difference(each, dict.fromkeys(each, 0.0))) for name, each in shares.items()
+            }
     return found
 
 

@@ -55,7 +55,6 @@ VARIANTS: dict[str, tuple[IntensityTraining, IntensityOptions]] = {
         IntensityOptions(),
     ),
     "no random tilt": (replace(CHOSEN, tilt=0.0), IntensityOptions()),
-    "twice the steps": (replace(CHOSEN, steps=2 * CHOSEN.steps), IntensityOptions()),
 }
 
 
@@ -72,26 +71,30 @@ def main() -> None:
     given = parser.parse_args()
     given.results.mkdir(parents=True, exist_ok=True)
     named = dict(entry.split("=", 1) for entry in given.corpus)
-    examples = read_examples(read_several(named))
-    development = development_speakers(examples)
+    heard = set(given.parts) - {"outside", "page"}
+    examples = read_examples(read_several(named)) if heard else None
     for part in given.parts:
         start = time.process_time()
         if part == "page":
             page.write(given.results, given.model)
-            continue
-        if part == "ship":
-            ship(examples, given.model)
-            continue
-        found: dict[str, Any] = {
-            "development": lambda: choose(examples, development),
-            "folds": lambda: by_folds(examples, development),
-            "corpora": lambda: by_corpora(examples),
-            "outside": lambda: outside.measure(dict(e.split("=", 1) for e in given.outside), given.model),
-        }[part]()
-        environment = describe_environment(seeds=SEEDS, command=_command(given), device="cpu")
-        record = {"figures": found, "cpu_s": time.process_time() - start, "environment": environment}
-        write_json(given.results / f"{part}.json", record)
-        print(f"{part}: {record['cpu_s']:.0f} s of CPU", flush=True)
+        elif part == "outside":
+            found = outside.measure(dict(e.split("=", 1) for e in given.outside), given.model)
+            keep(found, start, given, part)
+        elif examples is not None:
+            if part == "ship":
+                ship(examples, given.model)
+            else:
+                keep(MEASURES[part](examples), start, given, part)
+
+
+def keep(found: dict[str, Any], start: float, given: argparse.Namespace, part: str) -> None:
+    """Write the figures of a part, and what they depended on."""
+    seconds = time.process_time() - start
+    environment = describe_environment(seeds=SEEDS, command=_command(given), device="cpu")
+    write_json(
+        given.results / f"{part}.json", {"figures": found, "cpu_s": seconds, "environment": environment}
+    )
+    print(f"{part}: {seconds:.0f} s of CPU", flush=True)
 
 
 def development_speakers(examples: Examples) -> npt.NDArray[np.bool_]:
@@ -110,8 +113,9 @@ def scores_of(model: IntensityModel, examples: Examples) -> Floats:
     return np.array([model.clip_from_banks(banks, speech.numpy()) for banks, speech in pairs])
 
 
-def choose(examples: Examples, development: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def choose(examples: Examples) -> dict[str, Any]:
     """Train every variant on all but the development speakers, and measure it on these."""
+    development = development_speakers(examples)
     train, test = examples.select(~development), examples.select(development)
     found: dict[str, Any] = {}
     for name, (options, network) in VARIANTS.items():
@@ -126,11 +130,11 @@ def choose(examples: Examples, development: npt.NDArray[np.bool_]) -> dict[str, 
     return found
 
 
-def by_folds(examples: Examples, development: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def by_folds(examples: Examples) -> dict[str, Any]:
     """Test the speakers that are not for development, by models of all other speakers."""
     scores: dict[str, Floats] = {f"{MODEL}, seed {seed}": np.full(len(examples), np.nan) for seed in SEEDS}
     scores["ridge regression"] = np.full(len(examples), np.nan)
-    tested = np.flatnonzero(~development)
+    tested = np.flatnonzero(~development_speakers(examples))
     fold_of = np.full(len(examples), -1)
     for corpus in np.unique(examples.corpora):
         own = tested[examples.corpora[tested] == corpus]
@@ -187,6 +191,9 @@ def measured(scores: Floats, examples: Examples) -> Iterator[tuple[str, dict[str
     for corpus in np.unique(examples.corpora):
         own = examples.corpora == corpus
         yield str(corpus), asdict(agreement(scores[own], examples.select(own)))
+
+
+MEASURES = {"development": choose, "folds": by_folds, "corpora": by_corpora}
 
 
 def _command(given: argparse.Namespace) -> str:

@@ -47,7 +47,7 @@ class Agreement:
     Attributes
     ----------
     pooled
-        Spearman's correlation over all clips; 0 by chance.
+        Spearman's correlation over the clips of all speakers who have clips of two levels; 0 by chance.
     within
         Mean over speakers of Spearman's correlation over a speaker's clips; 0 by chance.
     pairs
