@@ -98,10 +98,16 @@ def train(
     chosen = list(plan.systems)[-1] if system is None else system
     if chosen not in plan.systems:
         raise UsageError(f"--system {chosen}: recipe {plan.name!r} has none; {nearest(chosen, plan.systems)}")
+    encoder = upstream or plan.upstream
+    if encoder is None:
+        raise UsageError(
+            f"recipe {plan.name!r} pre-trains upstreams of its own; name the one to train on, e.g. "
+            "--upstream RUN/upstream of 'subtone pretrain'"
+        )
     pooled, section = plan.systems[chosen], section_for(plan, corpora)
     table = read_corpora(plan, corpora)
     say_left_out(left_out(table))
-    loaded = upstreams.load(upstream or plan.upstream, device=device)
+    loaded = upstreams.load(encoder, device=device)
     with progress("Extracting") as report_done:
         trained = train_model(
             table,
