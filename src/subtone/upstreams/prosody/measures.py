@@ -101,7 +101,7 @@ def measure(samples: Tensor) -> Measures:
     here, around = slice(REACH, REACH + count), slice(REACH - _CHANGES, REACH + count + _CHANGES)
     tracked = pitch.track(long[:, :_PITCH_BINS], _LONG_BIN_HZ, _of_window(samples.device))  # frames + 2
     bands = spectrum.mel_bands(short, _SHORT_BIN_HZ)  # (frames + 2 REACH, NUM_MEL)
-    heard = bands.clamp(min=1e-20).pow(EXPONENT)  # (frames + 2 REACH, NUM_MEL)
+    heard = bands.clamp(min=1e-30).pow(EXPONENT)  # (frames + 2 REACH, NUM_MEL)
     changes = heard[here] - heard[REACH - 1 : REACH + count - 1]
     loudness = heard.mean(dim=1)
     top = functional.max_pool1d(loudness[None, None], 2 * _SYLLABLE + 1, 1, _SYLLABLE)[0, 0]

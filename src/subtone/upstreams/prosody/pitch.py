@@ -24,7 +24,7 @@ _LOW_SEMITONE = 12.0
 _FINE = 6  # lags a semitone
 _STATE = 3  # lags a hidden pitch: half a semitone
 _SHARPNESS = 14.0  # of the evidence, a natural logarithm for each unit of correlation
-_THRESHOLD = 0.45  # correlation at which voiced and unvoiced are equally likely
+_THRESHOLD = 0.38  # correlation at which voiced and unvoiced are equally likely
 _OCTAVE_COST = 0.02  # of correlation, for each octave down: a period is also periodic twice over
 _SWITCH = 0.06  # probability that voicing changes from a frame to the next
 _GLIDE = 0.6  # semitones over which the probability of a change of pitch falls by e
@@ -73,7 +73,7 @@ def correlation(power: Tensor, bin_hz: float) -> Tensor:
         From one bin to the next.
     """
     cosines = _cosines(power.shape[1], bin_hz).to(power.device)  # (bins, lags)
-    return (power @ cosines) / (power.sum(dim=1, keepdim=True) + 1e-20)
+    return (power @ cosines) / (power.sum(dim=1, keepdim=True) + 1e-30)
 
 
 def track(power: Tensor, bin_hz: float, of_window: Tensor) -> Pitch:
@@ -97,7 +97,7 @@ def track(power: Tensor, bin_hz: float, of_window: Tensor) -> Pitch:
     middle = slice(REACH, len(power) - REACH)
     grid = _semitones().to(power.device)  # (lags,)
     # Not the power alone: a root of nothing has no gradient.
-    flat = power * (power + 1e-20).pow(_COMPRESSION - 1)  # (frames, bins)
+    flat = power * (power + 1e-30).pow(_COMPRESSION - 1)  # (frames, bins)
     evidence = correlation(flat, bin_hz) - _OCTAVE_COST / 12 * (grid[-1] - grid)  # (frames, lags)
     states = _smoothed(evidence)  # (frames - 2 REACH, states)
     voiced = states[:, :-1]
@@ -117,12 +117,12 @@ def _smoothed(evidence: Tensor) -> Tensor:
     likely = torch.cat([likely, torch.ones_like(likely[:, :1])], dim=1)  # (frames, states)
     likely = likely / likely.amax(dim=1, keepdim=True)
     transitions, prior = (part.to(evidence) for part in _chain())
-    before = after = prior.expand_as(likely)
+    before, after = prior.expand_as(likely), torch.ones_like(likely)
     for _ in range(REACH):
-        before = _normed((before * likely) @ transitions)[:-1]  # of one frame later
-        after = _normed((after * likely) @ transitions.T)[1:]
-        before, after = torch.cat([prior[None], before]), torch.cat([after, prior[None]])
-    return _normed(before * likely * after / prior)[REACH : len(evidence) - REACH]
+        # What a frame passes on, its neighbour has heard; the outermost frames are dropped in the end.
+        before = torch.cat([prior[None], _normed((before * likely) @ transitions)[:-1]])
+        after = torch.cat([_normed((after * likely) @ transitions.T)[1:], after[-1:]])
+    return _normed(before * likely * after)[REACH : len(evidence) - REACH]
 
 
 def _normed(rows: Tensor) -> Tensor:

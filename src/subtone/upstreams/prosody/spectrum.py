@@ -14,8 +14,8 @@ _DB = 10 / math.log(10)
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Return ``10 log10``, of nothing -200."""
-    return _DB * power.clamp(min=1e-20).log()
+    """Return ``10 log10``, of nothing -300."""
+    return _DB * power.clamp(min=1e-30).log()
 
 
 def mel_bands(power: Tensor, bin_hz: float) -> Tensor:
@@ -25,7 +25,7 @@ def mel_bands(power: Tensor, bin_hz: float) -> Tensor:
 
 def cepstra(bands: Tensor) -> Tensor:
     """Return cepstral coefficients 1 to `NUM_CEPSTRA` of mel bands, ``(frames, NUM_CEPSTRA)``; no gain in them."""
-    floored = bands + 1e-5 * bands.mean(dim=1, keepdim=True) + 1e-20
+    floored = bands + 1e-5 * bands.mean(dim=1, keepdim=True) + 1e-30
     return floored.log() @ _cosines().to(bands.device)
 
 
@@ -49,14 +49,14 @@ def slope(power: Tensor, bin_hz: float, low_hz: float, high_hz: float) -> Tensor
 
 def centroid(power: Tensor, bin_hz: float, low_hz: float, high_hz: float) -> Tensor:
     """Return the centre of gravity of amplitude between two frequencies, in kHz, ``(frames,)``."""
-    band = _band(power, bin_hz, low_hz, high_hz).clamp(min=1e-20).sqrt()
+    band = _band(power, bin_hz, low_hz, high_hz).clamp(min=1e-30).sqrt()
     khz = (round(low_hz / bin_hz) + torch.arange(band.shape[1], device=power.device)) * bin_hz / 1_000
     return (band @ khz) / band.sum(dim=1)
 
 
 def flatness(bands: Tensor) -> Tensor:
     """Return the geometric over the arithmetic mean of mel bands in decibels, ``(frames,)``: 0 is flat."""
-    floored = bands + 1e-5 * bands.mean(dim=1, keepdim=True) + 1e-20
+    floored = bands + 1e-5 * bands.mean(dim=1, keepdim=True) + 1e-30
     return _DB * floored.log().mean(dim=1) - decibels(floored.mean(dim=1))
 
 
@@ -66,12 +66,12 @@ def _band(power: Tensor, bin_hz: float, low_hz: float, high_hz: float) -> Tensor
 
 def _ratio(one: Tensor, other: Tensor) -> Tensor:
     """Return a ratio in decibels, within 60 of even."""
-    return _DB * ((one + 1e-6 * other + 1e-20).log() - (other + 1e-6 * one + 1e-20).log())
+    return _DB * ((one + 1e-6 * other + 1e-30).log() - (other + 1e-6 * one + 1e-30).log())
 
 
 def _levels(band: Tensor, power: Tensor) -> Tensor:
     """Return decibels, floored 60 below the strongest of the frame."""
-    return _DB * (band + 1e-6 * power.amax(dim=1, keepdim=True) + 1e-20).log()
+    return _DB * (band + 1e-6 * power.amax(dim=1, keepdim=True) + 1e-30).log()
 
 
 @lru_cache(maxsize=2)

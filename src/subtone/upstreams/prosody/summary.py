@@ -14,7 +14,8 @@ from torch import Tensor
 from subtone.upstreams.prosody.measures import EXPONENT, Measures
 from subtone.upstreams.surveys import Survey
 
-_LEAST_SPREAD = 0.1  # so that a clip with hardly a voice gives no huge numbers
+LEAST_SPREAD = 0.1
+"""Floor of `Weighted.spread`, so that a clip with hardly a voice gives no huge numbers."""
 _SILENCE = 1e-20
 
 
@@ -79,5 +80,5 @@ def summarise(blocks: Iterable[Measures]) -> ProsodySurvey:
     kinds = []
     for total, square, weighed in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
         spread = float((square / count).sqrt()) / level**EXPONENT
-        kinds.append(Weighted(weighed / total.clamp(min=_SILENCE), max(spread, _LEAST_SPREAD)))
+        kinds.append(Weighted(weighed / total.clamp(min=_SILENCE), max(spread, LEAST_SPREAD)))
     return ProsodySurvey(level, tuple(kinds))

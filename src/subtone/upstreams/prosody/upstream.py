@@ -32,7 +32,7 @@ from subtone.upstreams.surveys import Survey, of_kind, one_each
 
 NAME = "prosody"
 MODEL_TYPE = "subtone-prosody"
-VERSION = 2
+VERSION = 3
 """Counts up whenever the numbers change."""
 _BLOCK = 2_048  # frames at once, so that hours need no more memory than minutes
 _REACH = (WINDOW - HOP) // 2  # samples beyond each side of a hop cell
@@ -124,7 +124,7 @@ class ProsodyUpstream(Upstream):
 
     def frames(self, clip: Tensor, survey: Survey | None = None) -> Tensor:
         """Return the frames ``(frames, dim)`` of a checked clip ``(samples,)``, or of a chunk of a surveyed one."""
-        blocks = list(measured([clip]))
+        blocks = list(_in_blocks(torch.cat(list(_within_silence([clip])))))
         known = of_kind(survey, ProsodySurvey) or summarise(blocks)
         return torch.cat([_against(block, known) for block in blocks])
 
@@ -156,17 +156,26 @@ class ProsodyUpstream(Upstream):
 def measured(parts: Iterable[Tensor]) -> Iterator[Measures]:
     """Yield the measures of a clip that comes in parts, in blocks; silence lies around it."""
     for stretch in passes.stretches(_within_silence(parts), WINDOW, HOP):
-        for start in range(0, len(stretch) - WINDOW + 1, _BLOCK * HOP):
-            yield measure(stretch[start : start + (_BLOCK - 1) * HOP + WINDOW])
+        yield from _in_blocks(stretch)
+
+
+def _in_blocks(stretch: Tensor) -> Iterator[Measures]:
+    for start in range(0, len(stretch) - WINDOW + 1, _BLOCK * HOP):
+        yield measure(stretch[start : start + (_BLOCK - 1) * HOP + WINDOW])
 
 
 def _within_silence(parts: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield a clip with as much silence around it as makes its last window that of its last frame."""
-    before, count, device = WINDOW // 2, 0, torch.device("cpu")
-    yield torch.zeros(before)
+    before, count = WINDOW // 2, 0
+    device: torch.device | None = None
     for part in parts:
-        count, device = count + len(part), part.device
+        if device is None:
+            device = part.device
+            yield torch.zeros(before, device=device)
+        count += len(part)
         yield part
+    if device is None:
+        yield torch.zeros(before)
     num_frames = max(1, (count - _SHORTEST) // HOP + 1)
     # Fewer than a window's half, so that no window follows it.
     yield torch.zeros((num_frames - 1) * HOP + WINDOW - before - count, device=device)
