@@ -241,6 +241,12 @@ def test_train_refuses_a_taken_folder_before_it_works(call: Any, model: Path, ma
     assert (model / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_train_by_a_recipe_that_pretrains_asks_for_the_upstream(call: Any, manifest: Path, tmp_path: Path) -> None:
+    ended = call("train", "--recipe", "ems-npc", "--corpus", f"manifest={manifest}", "--out", tmp_path / "m")
+    assert ended.code == 2
+    assert "pre-trains upstreams of its own; name the one to train on" in ended.err
+
+
 def test_extract_fills_a_store_and_takes_it_up_again(call: Any, manifest: Path, tmp_path: Path) -> None:
     line = ("extract", "--upstream", "fbank:20", "--store", tmp_path / "s", "--detector", "energy")
     first = call(*line, manifest.parent, "--format", "json")
@@ -326,7 +332,8 @@ def test_an_exported_corpus_reads_back_as_the_same_table(
 
 def test_models_lists_what_ships(call: Any) -> None:
     listed = records(call("models", "--format", "json").out)
-    assert [one["name"] for one in listed] == [model.name for model in subtone.bundle.shipped()]
+    models = [one["name"] for one in listed if one["kind"] == "model"]
+    assert models == [model.name for model in subtone.bundle.shipped()]
     for one in listed:
         card = call("models", one["name"])
         assert card.code == 0

@@ -147,6 +147,7 @@ def _devices() -> list[Finding]:
 
 def _models() -> list[Finding]:
     from subtone import bundle
+    from subtone.upstreams import shipping
 
     shipped = [model.name for model in bundle.shipped()]
     if "default" not in shipped:
@@ -158,7 +159,10 @@ def _models() -> list[Finding]:
                 "the model that ships with Subtone is not there; install it anew",
             )
         ]
-    return [_try("model", name, lambda name=name: _loads(name)) for name in shipped]  # type: ignore[misc]
+    return [
+        *(_try("model", name, lambda name=name: _loads(name)) for name in shipped),  # type: ignore[misc]
+        *(_try("model", one.name, lambda name=one.name: _encodes(name)) for one in shipping.shipped()),  # type: ignore[misc]
+    ]
 
 
 def _loads(name: str) -> str:
@@ -166,6 +170,13 @@ def _loads(name: str) -> str:
 
     model = bundle.load(name)  # Holds the weights of its upstream against their fingerprint.
     return "loads offline, weights are those that were saved; answers " + ", ".join(model.labels)
+
+
+def _encodes(name: str) -> str:
+    from subtone import upstreams
+
+    upstream = upstreams.load(name)
+    return f"loads offline; an upstream of {upstream.num_layers} layers, {upstream.dim} numbers a frame"
 
 
 def _settings() -> list[Finding]:

@@ -12,6 +12,7 @@ from subtone.errors import BundleError, nearest
 
 if TYPE_CHECKING:
     from subtone.bundle import ShippedModel
+    from subtone.upstreams.shipping import ShippedUpstream
 
 EPILOG = examples("subtone models", "subtone models default", "subtone models --format json")
 
@@ -21,31 +22,37 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print the card of this model.")] = None,
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
-    """List the models that ship with Subtone, or print the card of one: its data, licence, results and limits."""
-    from subtone import bundle
+    """List the models that ship with Subtone, or print the card of one: its data, licence, results and limits.
 
-    shipped = {model.name: model for model in bundle.shipped()}
+    Upstreams that ship stand below the models, in a table of their own; in JSON, a record's kind tells which it is.
+    """
+    from subtone import bundle
+    from subtone.upstreams import shipping
+
+    shipped, upstreams = bundle.shipped(), shipping.shipped()
     if name is not None:
-        if name not in shipped:
-            raise BundleError(f"no model {name!r} ships with Subtone; {nearest(name, shipped)}")
-        write(shipped[name].card.read_text(encoding="utf-8").rstrip("\n") + "\n")
+        cards = {one.name: one.card for one in upstreams} | {one.name: one.card for one in shipped}
+        if name not in cards:
+            raise BundleError(f"no model {name!r} ships with Subtone; {nearest(name, cards)}")
+        write(cards[name].read_text(encoding="utf-8").rstrip("\n") + "\n")
     elif format == "json":
-        for model in shipped.values():
+        for model in shipped:
             write(json_line(_record(model)))
+        for upstream in upstreams:
+            write(json_line({"kind": "upstream", **_where(upstream)}))
     else:
         rows = [
-            (model.name, ", ".join(model.labels), model.upstream, f"{model.size_mb:.1f}")
-            for model in shipped.values()
+            (model.name, ", ".join(model.labels), model.upstream, f"{model.size_mb:.1f}") for model in shipped
         ]
         write(table(("name", "labels", "upstream", "MB"), rows, right=("MB",)))
+        if upstreams:
+            beside = [(one.name, f"{one.size_mb:.1f}") for one in upstreams]
+            write("\n" + table(("upstream", "MB"), beside, right=("MB",)))
 
 
 def _record(model: ShippedModel) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "labels": list(model.labels),
-        "upstream": model.upstream,
-        "size_mb": model.size_mb,
-        "folder": str(model.folder),
-        "card": str(model.card),
-    }
+    return {"kind": "model", "labels": list(model.labels), "upstream": model.upstream, **_where(model)}
+
+
+def _where(one: ShippedModel | ShippedUpstream) -> dict[str, Any]:
+    return {"name": one.name, "size_mb": one.size_mb, "folder": str(one.folder), "card": str(one.card)}
