@@ -13,8 +13,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import judge
 import numpy as np
 from cache import Cache
 from holdouts import FOUR, SMALL, held_out, thirds
@@ -27,7 +30,8 @@ def read(folder: Path, name: str) -> Features | None:
     """What features.py wrote."""
     line = next((f"-{line}" for line in ("telephone", "noise") if name.endswith(f"-{line}")), "")
     parts = []
-    for part in name.removesuffix(line).split("+"):
+    once = name.startswith("once:")
+    for part in name.removeprefix("once:").removesuffix(line).split("+"):
         part, _, layers = part.partition(":")  # a:3 are the first 3 layers of a, its input apart
         path = folder / f"{part}{line}.npz"
         if not path.exists():
@@ -35,7 +39,7 @@ def read(folder: Path, name: str) -> Features | None:
         kept = np.load(path)
         x = kept["x"].astype(np.float32)
         parts.append(Features(kept["rows"], x[:, : int(layers) + 1] if layers else x))
-    return side_by_side(parts)
+    return side_by_side(parts, once)
 
 
 def main() -> None:
@@ -43,7 +47,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--candidates", nargs="+", required=True)
+    parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="of FrozenOptions")
     given = parser.parse_args()
+    judge.OPTIONS = replace(judge.OPTIONS, **{k: json.loads(v) for k, v in (o.split("=") for o in given.options)})
     cache = Cache(given.cache)
     table = cache.table
     corpus, emotion = table["corpus"].to_numpy(str), table["emotion"].to_numpy(object).astype(str)
@@ -80,11 +86,10 @@ def main() -> None:
                 continue
             here = test[np.isin(test, served.rows)]
             scores = answer(table, features, train, here, served=served).scores
-            for c in SMALL:
+            for c in np.unique(corpus[here]):
                 mine = corpus[here] == c
                 figures[f"zero {c} {line}".strip()] = ua(emotion[here][mine], scores[mine], FOUR)
-            figures[f"ZERO {line}".strip()] = float(np.mean([figures[f"zero {c} {line}".strip()] for c in SMALL]))
-        print(name, " ".join(f"{k} {v:.1f};" for k, v in figures.items()), flush=True)
+        print(name, *given.options, " ".join(f"{k} {v:.1f};" for k, v in figures.items()), flush=True)
 
 
 if __name__ == "__main__":

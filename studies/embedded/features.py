@@ -100,7 +100,7 @@ def chosen(cache: Cache, every: int = 1, corpora: list[str] | None = None) -> np
     """Clips with an emotion; every n-th of the large corpora."""
     keep = cache.table["emotion"].notna().to_numpy()
     if corpora:
-        keep &= cache.table["corpus"].isin(corpora).to_numpy()
+        keep = keep & cache.table["corpus"].isin(corpora).to_numpy()
     rows = np.flatnonzero(keep)
     large = cache.table["corpus"].isin(("nemo", "ased", "ravdess")).to_numpy()[rows]
     return rows[~large | (rows % every == 0)]

@@ -38,13 +38,15 @@ class Features:
         return self.x[where[rows]]
 
 
-def side_by_side(parts: list[Features]) -> Features:
+def side_by_side(parts: list[Features], once: bool = False) -> Features:
     """Join frames of several streams; one of a single layer stands beside every layer of the others."""
     rows = parts[0].rows
     for part in parts[1:]:
         rows = rows[np.isin(rows, part.rows)]
     layers = max(part.x.shape[1] for part in parts)
     at = [part.at(rows) for part in parts]
+    if once:
+        at = [np.concatenate([x, np.zeros((len(x), layers - x.shape[1], x.shape[2]), np.float32)], 1) for x in at]
     return Features(rows, np.concatenate([np.repeat(x, layers // x.shape[1], 1) for x in at], 2))
 
 
@@ -69,7 +71,7 @@ def answer(
     train: Rows,
     test: Rows,
     labels: tuple[str, ...] = FOUR,
-    options: FrozenOptions = OPTIONS,
+    options: FrozenOptions | None = None,
     served: Features | None = None,
     added: tuple[Features, ...] = (),
 ) -> Answer:
@@ -102,7 +104,7 @@ def answer(
     fold = Fold("", np.flatnonzero(~development), dev, n + np.arange(len(test)))
     number = {label: i for i, label in enumerate(labels)}
     y = np.array([number[str(e)] for e in emotions[place]] + [0] * len(test), np.int64)
-    run = train_frozen(x, y, [fold], SEEDS, len(labels), options)
+    run = train_frozen(x, y, [fold], SEEDS, len(labels), options or OPTIONS)
     logits = run.logits[:, fold.test]
     return Answer(soft_vote(apply_temperature(logits, 1.0)), logits, int(np.median(run.steps)))
 

@@ -1,0 +1,185 @@
+"""Train the two classifiers that ship on the encoder that ships, measure them, write bundles and cards.
+
+    python ship.py --cache CACHE --features FEATURES --models src/subtone/models
+
+FEATURES holds, by `features.py`: ``mini@corpora-a``, ``mini@corpora-b`` and ``mini@speakers-0`` (encoders trained
+without those clips), ``mini@nobody`` (the one that ships), ``prosody``, and of some of them ``-telephone`` and
+``-noise``: copies over a worse line, on which the classifiers are trained too and which the cards report.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import judge
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from cache import Cache
+from card import card_of
+from design import read
+from features import STATISTICS
+from holdouts import FOUR, SEVEN, TESTED, UNHEARD, held_out
+from judge import Features, answer
+
+from subtone import bundle, upstreams
+from subtone.evaluation import describe_environment, evaluate, soft_vote
+from subtone.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from subtone.model import EmotionModel
+from subtone.speech import get_detector
+from subtone.training import train_final
+
+LINES = ("telephone", "noise")
+SEEDS = (0, 1, 2, 3, 4)
+# Half of what suits best in accuracy: the two bundles and the encoder have to stay below 25 MB together.
+OPTIONS = replace(judge.OPTIONS, components=256)
+NAMES = {"default": FOUR, "default-7": SEVEN}
+
+
+class Ship:
+    """Clips and features."""
+
+    def __init__(self, cache: Path, features: Path, prosody: bool) -> None:
+        self.table = Cache(cache).table
+        self.features, self.beside = features, "+prosody" if prosody else ""
+        self.corpus = self.table["corpus"].to_numpy(str)
+        self.emotion = self.table["emotion"].to_numpy(object).astype(str)
+        self.who = self.table["who"].to_numpy(str)
+
+    def of(self, holdout: str, line: str = "") -> Features | None:
+        """Features by the encoder that was trained without a hold-out's clips."""
+        end = f"-{line}" if line else ""
+        return read(self.features, f"mini@{holdout}{self.beside}{end}")
+
+    def added(self, holdout: str) -> tuple[Features, ...]:
+        """Copies over worse lines, to be trained on."""
+        return tuple(found for line in LINES if (found := self.of(holdout, line)) is not None)
+
+    def parts(self, labels: tuple[str, ...]) -> dict[str, list[Any]]:
+        """Every measured fold: its hold-out, training clips, test clips and name."""
+        known = np.isin(self.emotion, labels)
+        record: dict[str, list[Any]] = {"corpora": [], "speakers": []}
+        for name in TESTED:
+            holdout = next(n for n, c in UNHEARD.items() if name in c)
+            test = known & (self.corpus == name)
+            record["corpora"].append((name, holdout, np.flatnonzero(known & ~test), np.flatnonzero(test)))
+        held = held_out(self.table, "speakers-0")
+        record["speakers"].append(("a third", "speakers-0", np.flatnonzero(known & ~held), np.flatnonzero(known & held)))
+        return record
+
+
+def measure(ship: Ship, labels: tuple[str, ...], kind: str) -> dict[str, Any]:
+    """Figures of one kind of fold: clips as they are, and over worse lines."""
+    rows: list[npt.NDArray[np.int64]] = []
+    logits: list[npt.NDArray[np.float32]] = []
+    folds: list[str] = []
+    steps: list[int] = []
+    lines: dict[str, list[Any]] = {line: [] for line in LINES}
+    for name, holdout, train, test in ship.parts(labels)[kind]:
+        features = ship.of(holdout)
+        assert features is not None
+        train, test = train[np.isin(train, features.rows)], test[np.isin(test, features.rows)]
+        added = ship.added(holdout)
+        found = answer(ship.table, features, train, test, labels, OPTIONS, added=added)
+        rows.append(test)
+        logits.append(found.logits)
+        folds += [name] * len(test)
+        steps.append(found.steps)
+        for line in LINES:
+            served = ship.of(holdout, line)
+            if served is not None:
+                there = test[np.isin(test, served.rows)]
+                over = answer(ship.table, features, train, there, labels, OPTIONS, served=served, added=added)
+                lines[line].append((there, over.scores, found.scores[np.isin(test, served.rows)]))
+        print(kind, len(labels), name, round(judge.ua(ship.emotion[test], found.scores, labels), 1), flush=True)
+    row, all_logits = np.concatenate(rows), np.concatenate(logits, 1)  # (seeds, clips, classes)
+    truth = np.array([labels.index(e) for e in ship.emotion[row]])
+    # A fold's scores are calibrated by the other folds, as those of a new corpus would be; one fold alone by halves.
+    group = np.array(folds) if len(set(folds)) > 1 else pd.factorize(ship.who[row])[0] % 2
+    scores = np.empty(all_logits.shape[1:])
+    for one in np.unique(group):
+        mine = group == one
+        scores[mine] = soft_vote(apply_temperature(all_logits[:, mine], _temperature(all_logits[:, ~mine], truth[~mine])))
+    said = evaluate(ship.emotion[row], scores, labels, ship.who[row], folds).to_dict(full=True)
+    over_lines = {}
+    for line, parts in lines.items():
+        if parts:
+            where = np.concatenate([p[0] for p in parts])
+            over_lines[line] = {
+                "clips": len(where),
+                **{
+                    key: evaluate(
+                        ship.emotion[where], np.concatenate([p[i] for p in parts]), labels, ship.who[where]
+                    ).to_dict()
+                    for i, key in ((1, "changed"), (2, "as it is"))
+                },
+            }
+    return {
+        "figures": said,
+        "speakers": len(set(ship.who[row])),
+        "calibration_error": expected_calibration_error(scores, truth),
+        "temperature": _temperature(all_logits, truth),
+        "steps": steps,
+        "lines": over_lines,
+    }
+
+
+def _temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
+    """One temperature for all seeds of ``(seeds, clips, classes)``."""
+    return fit_temperature(logits.reshape(-1, logits.shape[-1]), np.tile(truth, len(logits)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--upstream", default="subtone-mini")
+    parser.add_argument("--no-prosody", action="store_true")
+    given = parser.parse_args()
+    ship = Ship(given.cache, given.features, not given.no_prosody)
+    upstream = upstreams.load(given.upstream)
+    results: dict[str, Any] = {}
+    for name, labels in NAMES.items():
+        record = {kind: measure(ship, labels, kind) for kind in ("corpora", "speakers")}
+        features = ship.of("nobody")
+        assert features is not None
+        versions = [features, *ship.added("nobody")]
+        rows = [v.rows[np.isin(ship.emotion[v.rows], labels)] for v in versions]
+        x = np.concatenate([v.at(r) for v, r in zip(versions, rows, strict=True)])
+        place = np.concatenate(rows)
+        y = np.array([labels.index(e) for e in ship.emotion[place]])
+        steps = int(np.median(record["corpora"]["steps"] + record["speakers"]["steps"]))
+        reduction, classifiers = train_final(x, y, SEEDS, len(labels), OPTIONS, steps=steps)
+        model = EmotionModel(
+            upstream=upstream,
+            detector=get_detector(),
+            statistics=STATISTICS,
+            reduction=reduction,
+            classifiers=classifiers,
+            labels=labels,
+            temperature=record["corpora"]["temperature"],
+            trained_on=tuple(sorted(set(ship.corpus[place]))),
+        )
+        record["clips"] = len(rows[0])
+        clips = ship.table.iloc[rows[0]]
+        model = replace(model, card=card_of(name, labels, record, clips))
+        bundle.save(model, given.models / name, with_upstream=False, overwrite=True)
+        results[name] = record
+    command = "python studies/embedded/ship.py --cache CACHE --features FEATURES --models src/subtone/models"
+    results["environment"] = describe_environment(seeds=SEEDS, command=command, device="cpu")
+    target = Path(__file__).parent / "results" / "shipped.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
