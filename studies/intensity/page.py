@@ -23,9 +23,9 @@ FIGURES = {
 
 def write(results: Path, folder: Path) -> None:
     """Write ``README.md`` beside the results, and the card into the model's folder."""
-    parts = {name: _read(results / f"{name}.json") for name in ("folds", "corpora", "outside")}
-    if (results / "development.json").is_file():
-        parts["development"] = _read(results / "development.json")
+    names = ("development", "folds", "corpora", "outside")
+    parts = {name: _read(results / f"{name}.json") for name in names if (results / f"{name}.json").is_file()}
+    parts.setdefault("folds", {"figures": {}, "cpu_s": 0.0})  # its places say that it has not been run
     (results / "README.md").write_text(_page(parts), encoding="utf-8")
     model = IntensityModel.load(folder)
     replace(model, card=_card(parts, model)).save(folder)
@@ -78,12 +78,16 @@ def _answer(folds: dict[str, Any], corpora: dict[str, Any]) -> str:
         f"{_shares(folds)} for speakers that were not heard, {_shares(corpora)} where the whole corpus was not."
     ]
     for what, figures in (("Speakers", folds), ("Corpora", corpora)):
+        if not figures:
+            continue
         told = "; ".join(_against(figures, rival) for rival in RIVALS)
         lines.append(f"- **{what} not heard, against rivals** (paired intervals over speakers): {told}.")
     return "\n".join(lines)
 
 
 def _shares(figures: dict[str, Any]) -> str:
+    if not figures:
+        return "not run yet"
     return ", ".join(f"{name} {_share(found['pairs'])}" for name, found in figures[OURS].items())
 
 
@@ -96,6 +100,8 @@ def _against(figures: dict[str, Any], rival: str) -> str:
 
 
 def _table(figures: dict[str, Any]) -> str:
+    if not figures:
+        return "Not run yet.\n"
     lines = []
     for corpus in figures[OURS]:
         shown = [key for key in FIGURES if figures[OURS][corpus][key] is not None]
@@ -161,8 +167,8 @@ def _card(parts: dict[str, dict[str, Any]], model: IntensityModel) -> str:
     folds, corpora = parts["folds"]["figures"], parts["corpora"]["figures"]
     rows = "\n".join(
         f"| {get(name).title} | {', '.join(get(name).languages)} | {get(name).licence} | "
-        f"{_cell(folds[OURS][name]['pairs'])} | {_cell(corpora[OURS][name]['pairs'])} | "
-        f"{_cell(folds['loudness'][name]['pairs'])} |"
+        f"{_cell(folds[OURS][name]['pairs']) if folds else 'not run'} | {_cell(corpora[OURS][name]['pairs'])} | "
+        f"{_cell(corpora['loudness'][name]['pairs'])} |"
         for name in model.trained_on
     )
     return f"""# Intensity model
