@@ -66,6 +66,14 @@ def test_the_gain_of_a_recording_does_not_matter(shipped: IntensityModel, gain: 
     np.testing.assert_allclose(shipped.frames(gain * wave), shipped.frames(wave), atol=1e-3)
 
 
+def test_digital_silence_and_a_click_are_calm(shipped: IntensityModel) -> None:
+    silence = np.zeros(16_000, np.float32)
+    assert shipped.clip(silence) < 0.2
+    click = silence.copy()
+    click[8_000] = 0.5
+    assert np.isfinite(shipped.frames(click)).all()
+
+
 def test_a_recording_in_pieces_equals_one_in_one_pass(shipped: IntensityModel) -> None:
     frames = level_free(torch.randn(30_001, 80, generator=torch.Generator().manual_seed(0)))
     logits = shipped.network(frames[None], torch.tensor([len(frames)]))[0]
