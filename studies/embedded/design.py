@@ -30,8 +30,7 @@ def read(folder: Path, name: str) -> Features | None:
     """What features.py wrote."""
     line = next((f"-{line}" for line in ("telephone", "noise") if name.endswith(f"-{line}")), "")
     parts = []
-    once = name.startswith("once:")
-    for part in name.removeprefix("once:").removesuffix(line).split("+"):
+    for part in name.removesuffix(line).split("+"):
         part, _, layers = part.partition(":")  # a:3 are the first 3 layers of a, its input apart
         path = folder / f"{part}{line}.npz"
         if not path.exists():
@@ -39,7 +38,7 @@ def read(folder: Path, name: str) -> Features | None:
         kept = np.load(path)
         x = kept["x"].astype(np.float32)
         parts.append(Features(kept["rows"], x[:, : int(layers) + 1] if layers else x))
-    return side_by_side(parts, once)
+    return side_by_side(parts)
 
 
 def main() -> None:

@@ -96,12 +96,11 @@ def extract(
     return np.stack(found).astype(np.float32)
 
 
-def chosen(cache: Cache, every: int = 1, corpora: list[str] | None = None) -> npt.NDArray[np.int64]:
-    """Clips with an emotion; every n-th of the large corpora."""
-    keep = cache.table["emotion"].notna().to_numpy()
-    if corpora:
-        keep = keep & cache.table["corpus"].isin(corpora).to_numpy()
-    rows = np.flatnonzero(keep)
+def chosen(cache: Cache, every: int = 1, of_all: bool = False) -> npt.NDArray[np.int64]:
+    """Clips with an emotion; every n-th of the large corpora, or of all."""
+    rows = np.flatnonzero(cache.table["emotion"].notna().to_numpy())
+    if of_all:
+        return rows[rows % every == 0]
     large = cache.table["corpus"].isin(("nemo", "ased", "ravdess")).to_numpy()[rows]
     return rows[~large | (rows % every == 0)]
 
@@ -114,11 +113,11 @@ def main() -> None:
     parser.add_argument("--line", choices=sorted(LINES))
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip of the large corpora")
-    parser.add_argument("--corpora", nargs="+", help="default: all with emotions")
+    parser.add_argument("--of-all", action="store_true", help="every n-th of all corpora")
     given = parser.parse_args()
     torch.set_num_threads(1)
     cache = Cache(given.cache)
-    rows = chosen(cache, given.every, given.corpora)
+    rows = chosen(cache, given.every, given.of_all)
     x = extract(cache, rows, given.upstream, given.line, given.precision)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(given.out.with_suffix(".npz"), rows=rows, x=x.astype(np.float16 if np.abs(x).max() < 6e4 else np.float32))

@@ -18,6 +18,7 @@ from subtone.protocols import Fold
 from subtone.training import FrozenOptions, train_frozen
 
 SEEDS = (0, 1, 2)
+NUM_STATISTICS = 4  # of features.py
 OPTIONS = FrozenOptions()
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -38,16 +39,18 @@ class Features:
         return self.x[where[rows]]
 
 
-def side_by_side(parts: list[Features], once: bool = False) -> Features:
-    """Join frames of several streams; one of a single layer stands beside every layer of the others."""
+def side_by_side(parts: list[Features]) -> Features:
+    """Join the streams of every statistic; one of a single layer stands beside every layer of the others.
+
+    So are the frames of `subtone.upstreams.mini` pooled.
+    """
     rows = parts[0].rows
     for part in parts[1:]:
         rows = rows[np.isin(rows, part.rows)]
     layers = max(part.x.shape[1] for part in parts)
     at = [part.at(rows) for part in parts]
-    if once:
-        at = [np.concatenate([x, np.zeros((len(x), layers - x.shape[1], x.shape[2]), np.float32)], 1) for x in at]
-    return Features(rows, np.concatenate([np.repeat(x, layers // x.shape[1], 1) for x in at], 2))
+    streams = [np.repeat(x, layers // x.shape[1], 1).reshape(len(rows), layers, NUM_STATISTICS, -1) for x in at]
+    return Features(rows, np.concatenate(streams, 3).reshape(len(rows), layers, -1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from card import card_of
 from design import read
 from features import STATISTICS
 from holdouts import FOUR, SEVEN, TESTED, UNHEARD, held_out
-from judge import Features, answer
+from judge import NUM_STATISTICS, Features, answer, side_by_side
 
 from subtone import bundle, upstreams
 from subtone.evaluation import describe_environment, evaluate, soft_vote
@@ -36,6 +36,8 @@ from subtone.evaluation.calibration import apply_temperature, expected_calibrati
 from subtone.model import EmotionModel
 from subtone.speech import get_detector
 from subtone.training import train_final
+from subtone.upstreams import shipping
+from subtone.upstreams.prosody import Standardisation
 
 LINES = ("telephone", "noise")
 SEEDS = (0, 1, 2, 3, 4)
@@ -47,9 +49,10 @@ NAMES = {"default": FOUR, "default-7": SEVEN}
 class Ship:
     """Clips and features."""
 
-    def __init__(self, cache: Path, features: Path, prosody: bool) -> None:
+    def __init__(self, cache: Path, features: Path, standard: Standardisation, copies: bool) -> None:
         self.table = Cache(cache).table
-        self.features, self.beside = features, "+prosody" if prosody else ""
+        self.features, self.standard = features, standard
+        self.copies = LINES if copies else ()
         self.corpus = self.table["corpus"].to_numpy(str)
         self.emotion = self.table["emotion"].to_numpy(object).astype(str)
         self.who = self.table["who"].to_numpy(str)
@@ -57,11 +60,19 @@ class Ship:
     def of(self, holdout: str, line: str = "") -> Features | None:
         """Features by the encoder that was trained without a hold-out's clips."""
         end = f"-{line}" if line else ""
-        return read(self.features, f"mini@{holdout}{self.beside}{end}")
+        speech = read(self.features, f"mini@{holdout}{end}")
+        beside = read(self.features, f"prosody{end}")
+        if speech is None or beside is None:
+            return None
+        # As the upstream gives it: each number of the stream less its mean, over its scale.
+        by = beside.x.reshape(len(beside.rows), 1, NUM_STATISTICS, -1).copy()
+        by[:, :, ::2] -= self.standard.mean
+        by /= self.standard.scale
+        return side_by_side([speech, Features(beside.rows, by.reshape(len(by), 1, -1))])
 
     def added(self, holdout: str) -> tuple[Features, ...]:
         """Copies over worse lines, to be trained on."""
-        return tuple(found for line in LINES if (found := self.of(holdout, line)) is not None)
+        return tuple(found for line in self.copies if (found := self.of(holdout, line)) is not None)
 
     def parts(self, labels: tuple[str, ...]) -> dict[str, list[Any]]:
         """Every measured fold: its hold-out, training clips, test clips and name."""
@@ -142,11 +153,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--upstream", default="subtone-mini")
-    parser.add_argument("--no-prosody", action="store_true")
+    parser.add_argument("--no-copies", action="store_true", help="train on clips as they are alone")
     given = parser.parse_args()
-    ship = Ship(given.cache, given.features, not given.no_prosody)
-    upstream = upstreams.load(given.upstream)
+    upstream = upstreams.load("subtone-mini")
+    described = json.loads((shipping.ROOT / "subtone-mini" / "config.json").read_text(encoding="utf-8"))
+    ship = Ship(given.cache, given.features, Standardisation.from_dict(described["prosody"]), not given.no_copies)
     results: dict[str, Any] = {}
     for name, labels in NAMES.items():
         record = {kind: measure(ship, labels, kind) for kind in ("corpora", "speakers")}
