@@ -56,9 +56,8 @@ def test_a_bundle_names_it_without_a_copy_and_notices_another_in_its_place(
         bundle.load(folder)
 
 
-def test_a_users_bundle_of_it_stands_alone(
-    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("inside")
+def test_a_users_bundle_of_it_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = model(upstreams.load(NAME))
     folder = bundle.save(saved, tmp_path / "m")
     monkeypatch.setattr(shipping, "ROOT", tmp_path / "nothing")
