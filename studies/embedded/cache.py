@@ -49,7 +49,9 @@ class Cache:
     @cached_property
     def speakers(self) -> npt.NDArray[np.str_]:
         """Corpus and speaker of each clip, as one name."""
-        return np.array([f"{c}/{s}" for c, s in zip(self.table["corpus"], self.table["speaker"], strict=True)])
+        return np.array(
+            [f"{c}/{s}" for c, s in zip(self.table["corpus"], self.table["speaker"], strict=True)]
+        )
 
     @cached_property
     def samples(self) -> npt.NDArray[np.int16]:
@@ -74,7 +76,9 @@ class Cache:
 
 def main() -> None:
     """Decode, look, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", action="append", required=True, metavar="NAME=PATH")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -96,7 +100,17 @@ def main() -> None:
             first, first_mel = first + len(wave), first_mel + len(mel)
             if number % 1000 == 0:
                 print(number, len(table), f"{first / 16_000:.0f} s", flush=True)
-    columns = ["corpus", "emotion", "speaker", "gender", "language", "intensity", "arousal", "sentence", "raw"]
+    columns = [
+        "corpus",
+        "emotion",
+        "speaker",
+        "gender",
+        "language",
+        "intensity",
+        "arousal",
+        "sentence",
+        "raw",
+    ]
     kept = table.reset_index()[["file", *columns]].assign(who=speaker_ids(table))
     kept["digest"] = [audio_digest(f) for f in kept["file"]]
     kept["file"] = [Path(f).name for f in kept["file"]]

@@ -42,13 +42,17 @@ def read(folder: Path, name: str) -> Features | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--candidates", nargs="+", required=True)
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="of FrozenOptions")
     given = parser.parse_args()
-    judge.OPTIONS = replace(judge.OPTIONS, **{k: json.loads(v) for k, v in (o.split("=") for o in given.options)})
+    judge.OPTIONS = replace(
+        judge.OPTIONS, **{k: json.loads(v) for k, v in (o.split("=") for o in given.options)}
+    )
     cache = Cache(given.cache)
     table = cache.table
     corpus, emotion = table["corpus"].to_numpy(str), table["emotion"].to_numpy(object).astype(str)

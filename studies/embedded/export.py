@@ -1,6 +1,6 @@
 """Write the upstream that ships, from an encoder that `finetune.py` wrote.
 
-    python export.py --encoder ENCODER --prosody FEATURES/prosody.npz --out src/subtone/upstreams/shipped/subtone-mini
+python export.py --encoder ENCODER --prosody FEATURES/prosody.npz --out src/subtone/upstreams/shipped/subtone-mini
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from subtone.upstreams.prosody import Standardisation
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--prosody", type=Path, required=True, help="pooled features of all clips")
     parser.add_argument("--out", type=Path, required=True)

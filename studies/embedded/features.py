@@ -1,6 +1,6 @@
 """Pooled features of every clip of the cache, by any upstream, as they are or over a worse line.
 
-    python features.py --cache CACHE --upstream NAME_OR_FOLDER --out FEATURES/name [--line telephone] [--precision bf16]
+python features.py --cache CACHE --upstream NAME_OR_FOLDER --out FEATURES/name [--line telephone] [--precision bf16]
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def chosen(cache: Cache, every: int = 1, of_all: bool = False) -> npt.NDArray[np
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -120,7 +122,11 @@ def main() -> None:
     rows = chosen(cache, given.every, given.of_all)
     x = extract(cache, rows, given.upstream, given.line, given.precision)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(given.out.with_suffix(".npz"), rows=rows, x=x.astype(np.float16 if np.abs(x).max() < 6e4 else np.float32))
+    np.savez(
+        given.out.with_suffix(".npz"),
+        rows=rows,
+        x=x.astype(np.float16 if np.abs(x).max() < 6e4 else np.float32),
+    )
     print(json.dumps({"wrote": given.out.name, "shape": list(x.shape)}))
 
 

@@ -56,7 +56,9 @@ class Clips:
                 continue
             classes, counts = np.unique(self.target[rows], return_counts=True)
             self.known[np.ix_(rows, classes[classes >= 0])] = True
-            self.share[rows] = np.sqrt(len(rows)) / (len(classes) * counts[np.searchsorted(classes, self.target[rows])])
+            self.share[rows] = np.sqrt(len(rows)) / (
+                len(classes) * counts[np.searchsorted(classes, self.target[rows])]
+            )
         self.rows = np.flatnonzero(self.share)
         self.share = self.share[self.rows] / self.share[self.rows].sum()
 
@@ -86,7 +88,9 @@ class Heads(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.emotion = nn.Linear(2 * layers * dim, len(LABELS))
         nn.init.zeros_(self.emotion.weight)
-        self.teacher = nn.ModuleList([nn.Linear(dim, teacher[1]) for _ in range(teacher[0])] if teacher else [])
+        self.teacher = nn.ModuleList(
+            [nn.Linear(dim, teacher[1]) for _ in range(teacher[0])] if teacher else []
+        )
 
     def forward(self, layers: list[Tensor]) -> Tensor:
         stacked = torch.cat(layers, 2).float()  # (batch, frames, layers * dim)
@@ -96,7 +100,9 @@ class Heads(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--whisper", type=Path, required=True, help="folder of the encoder to start from")
     parser.add_argument("--hold-out", choices=NAMES, required=True)
@@ -111,7 +117,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--mels", type=int, default=240)
     parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--fall", type=float, default=0.7, help="learning rate of a layer over that of the next")
+    parser.add_argument(
+        "--fall", type=float, default=0.7, help="learning rate of a layer over that of the next"
+    )
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -198,7 +206,9 @@ def main() -> None:
                         guess = head(last).float()
                     aim = wanted_t[:, :, k]
                     part = part + (guess - aim).abs().mean()
-                    part = part - functional.logsigmoid(functional.cosine_similarity(guess, aim, dim=-1)).mean()
+                    part = (
+                        part - functional.logsigmoid(functional.cosine_similarity(guess, aim, dim=-1)).mean()
+                    )
                 part = part / len(heads.teacher)
                 loss = loss + given.teacher_weight * part
                 teacher = float(part.detach())
@@ -211,17 +221,20 @@ def main() -> None:
             mean = np.nanmean(np.array(seen[-20:]), 0)
             print(
                 f"{given.hold_out} {step + 1}/{given.steps}: emotion {mean[0]:.3f}, right {100 * mean[1]:.1f} %, "
-                f"teacher {mean[2]:.3f}, anchor {mean[3]:.3f}; {(time.perf_counter() - begun) / (step + 1):.2f} s a step",
+                f"teacher {mean[2]:.3f}, anchor {mean[3]:.3f}; "
+                f"{(time.perf_counter() - begun) / (step + 1):.2f} s a step",
                 flush=True,
             )
     write(encoder, given.out)
     options = {k: (v.name if isinstance(v, Path) else v) for k, v in vars(given).items()}
     record = {
         "options": options,
-        "clips": int(len(clips.rows)),
+        "clips": len(clips.rows),
         "seconds": time.perf_counter() - begun,
         "cpu_seconds": time.process_time() - cpu,
-        "curve": [np.nanmean(np.array(seen[i : i + 20]), 0).round(4).tolist() for i in range(0, len(seen), 20)],
+        "curve": [
+            np.nanmean(np.array(seen[i : i + 20]), 0).round(4).tolist() for i in range(0, len(seen), 20)
+        ],
     }
     (given.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(sys.argv[0], "wrote", given.out)

@@ -1,8 +1,7 @@
 """Who is held out: the splits that every candidate shares.
 
-``speakers-0`` to ``speakers-2`` each hold out about a third of the speakers of every corpus; each speaker is held out
-once. ``corpora-a`` and ``corpora-b`` hold out two of the four corpora, all of them. ``design`` is for choosing between
-designs: it holds out a third of the speakers (another drawing) of the three largest corpora, and the three small
+``corpora-a`` and ``corpora-b`` hold out two of the four corpora, all of them. ``design`` is for choosing between
+designs: it holds out a third of the speakers of the three largest corpora, and the three small
 corpora whole. ``nobody`` is for the encoder that ships.
 """
 
@@ -19,7 +18,7 @@ SEVEN = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surpris
 TESTED = ("ravdess", "emodb", "nemo", "ased")
 UNHEARD = {"corpora-a": ("ravdess", "nemo"), "corpora-b": ("emodb", "ased")}
 SMALL = ("emodb", "emotale", "emotiontts-ko")
-NAMES = ("design", "speakers-0", "speakers-1", "speakers-2", *UNHEARD, "nobody")
+NAMES = ("design", *UNHEARD, "nobody")
 
 
 def held_out(table: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
@@ -29,9 +28,7 @@ def held_out(table: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
         return np.zeros(len(table), bool)
     if name in UNHEARD:
         return np.isin(corpus, UNHEARD[name])
-    if name == "design":
-        return (thirds(table, seed=1) == 0) | np.isin(corpus, SMALL)
-    return thirds(table) == int(name.removeprefix("speakers-"))
+    return (thirds(table, seed=1) == 0) | np.isin(corpus, SMALL)
 
 
 def thirds(table: pd.DataFrame, seed: int = 0) -> npt.NDArray[np.int64]:

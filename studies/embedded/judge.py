@@ -49,7 +49,9 @@ def side_by_side(parts: list[Features]) -> Features:
         rows = rows[np.isin(rows, part.rows)]
     layers = max(part.x.shape[1] for part in parts)
     at = [part.at(rows) for part in parts]
-    streams = [np.repeat(x, layers // x.shape[1], 1).reshape(len(rows), layers, NUM_STATISTICS, -1) for x in at]
+    streams = [
+        np.repeat(x, layers // x.shape[1], 1).reshape(len(rows), layers, NUM_STATISTICS, -1) for x in at
+    ]
     return Features(rows, np.concatenate(streams, 3).reshape(len(rows), layers, -1))
 
 

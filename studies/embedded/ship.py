@@ -2,7 +2,7 @@
 
     python ship.py --cache CACHE --features FEATURES --models src/subtone/models
 
-FEATURES holds, by `features.py`: ``mini@corpora-a``, ``mini@corpora-b`` and ``mini@speakers-0`` (encoders trained
+FEATURES holds, by `features.py`: ``mini@corpora-a``, ``mini@corpora-b`` and ``mini@design`` (encoders trained
 without those clips), ``mini@nobody`` (the one that ships), ``prosody``, and of some of them ``-telephone`` and
 ``-noise``: copies over a worse line, on which the classifiers are trained too and which the cards report.
 """
@@ -27,7 +27,7 @@ from cache import Cache
 from card import card_of
 from design import read
 from features import STATISTICS
-from holdouts import FOUR, SEVEN, TESTED, UNHEARD, held_out
+from holdouts import FOUR, SEVEN, SMALL, TESTED, UNHEARD, held_out
 from judge import NUM_STATISTICS, Features, answer, side_by_side
 
 from subtone import bundle, upstreams
@@ -82,8 +82,10 @@ class Ship:
             holdout = next(n for n, c in UNHEARD.items() if name in c)
             test = known & (self.corpus == name)
             record["corpora"].append((name, holdout, np.flatnonzero(known & ~test), np.flatnonzero(test)))
-        held = held_out(self.table, "speakers-0")
-        record["speakers"].append(("a third", "speakers-0", np.flatnonzero(known & ~held), np.flatnonzero(known & held)))
+        held = held_out(self.table, "design") & ~np.isin(self.corpus, SMALL)
+        record["speakers"].append(
+            ("a third", "speakers-0", np.flatnonzero(known & ~held), np.flatnonzero(known & held))
+        )
         return record
 
 
@@ -110,7 +112,9 @@ def measure(ship: Ship, labels: tuple[str, ...], kind: str) -> dict[str, Any]:
                 there = test[np.isin(test, served.rows)]
                 over = answer(ship.table, features, train, there, labels, OPTIONS, served=served, added=added)
                 lines[line].append((there, over.scores, found.scores[np.isin(test, served.rows)]))
-        print(kind, len(labels), name, round(judge.ua(ship.emotion[test], found.scores, labels), 1), flush=True)
+        print(
+            kind, len(labels), name, round(judge.ua(ship.emotion[test], found.scores, labels), 1), flush=True
+        )
     row, all_logits = np.concatenate(rows), np.concatenate(logits, 1)  # (seeds, clips, classes)
     truth = np.array([labels.index(e) for e in ship.emotion[row]])
     # A fold's scores are calibrated by the other folds, as those of a new corpus would be; one fold alone by halves.
@@ -118,7 +122,9 @@ def measure(ship: Ship, labels: tuple[str, ...], kind: str) -> dict[str, Any]:
     scores = np.empty(all_logits.shape[1:])
     for one in np.unique(group):
         mine = group == one
-        scores[mine] = soft_vote(apply_temperature(all_logits[:, mine], _temperature(all_logits[:, ~mine], truth[~mine])))
+        scores[mine] = soft_vote(
+            apply_temperature(all_logits[:, mine], _temperature(all_logits[:, ~mine], truth[~mine]))
+        )
     said = evaluate(ship.emotion[row], scores, labels, ship.who[row], folds).to_dict(full=True)
     over_lines = {}
     for line, parts in lines.items():
@@ -149,7 +155,9 @@ def _temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
@@ -157,7 +165,9 @@ def main() -> None:
     given = parser.parse_args()
     upstream = upstreams.load("subtone-mini")
     described = json.loads((shipping.ROOT / "subtone-mini" / "config.json").read_text(encoding="utf-8"))
-    ship = Ship(given.cache, given.features, Standardisation.from_dict(described["prosody"]), not given.no_copies)
+    ship = Ship(
+        given.cache, given.features, Standardisation.from_dict(described["prosody"]), not given.no_copies
+    )
     results: dict[str, Any] = {}
     for name, labels in NAMES.items():
         record = {kind: measure(ship, labels, kind) for kind in ("corpora", "speakers")}

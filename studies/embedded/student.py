@@ -20,7 +20,7 @@ from subtone import upstreams
 def cut(
     folder: str | Path, layers: int, width: int | None, calibration: Callable[[], Tensor]
 ) -> WhisperEncoder:
-    """Take the first ``layers`` of a published encoder, and of each feed-forward part the ``width`` units that say most.
+    """Take the first ``layers`` of a published encoder and, of feed-forward parts, the ``width`` units that say most.
 
     A unit says as much as the root mean square of its activations times the length of its output weights. What the
     units that go would have said on average is added to the bias.
@@ -92,7 +92,11 @@ def write(encoder: Any, folder: Path, dtype: torch.dtype = torch.float16) -> Non
             "max_source_positions", "num_mel_bins", "scale_embedding",
         )
     }  # fmt: skip
-    kept |= {"model_type": "whisper", "architectures": ["WhisperModel"], "dtype": str(dtype).removeprefix("torch.")}
+    kept |= {
+        "model_type": "whisper",
+        "architectures": ["WhisperModel"],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
     # The decoder is not there; its sizes are named so that the published class builds none.
     kept |= {"decoder_layers": 0, "decoder_ffn_dim": 8, "decoder_attention_heads": 6, "vocab_size": 8}
     kept |= {"max_target_positions": 8, "pad_token_id": 0, "is_encoder_decoder": True}

@@ -1,9 +1,11 @@
 """The figures: every candidate on the same clips and folds, against eGeMAPS, with intervals and paired tests.
 
-    python study.py --cache CACHE --features FEATURES --egemaps EGEMAPS --out results [--parts corpora unheard lines]
+    python study.py --cache CACHE --features FEATURES --egemaps EGEMAPS --part speakers \\
+        --systems tiny base mini mini+prosody --out results/speakers.json
 
-Of RAVDESS, nEMO and ASED every second clip is used, of the others all, by all systems alike. FEATURES holds what `features.py` wrote. A system's encoder may differ from fold to fold: ``NAME@HOLDOUT.npz`` are
-features by an encoder that was trained without the clips of that hold-out; ``NAME.npz`` those of a frozen one.
+Of RAVDESS, nEMO and ASED every second clip is used, of the others all, by all systems alike. FEATURES holds what
+`features.py` wrote. The system ``mini`` is a trained encoder, another one for each hold-out:
+``mini@HOLDOUT.npz`` are features by the one that was trained without its clips.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from cache import Cache
+from design import read
 from features import chosen
 from holdouts import FOUR, TESTED, UNHEARD, thirds
-from judge import Features, answer, side_by_side
+from judge import Features, answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -34,7 +38,6 @@ from subtone.evaluation import compare, describe_environment, evaluate
 
 SVM, LR = "eGeMAPS + SVM", "eGeMAPS + LR"
 CLASSICAL = (SVM, LR)
-FRONTS = {"base": "whisper-base, frozen"}
 Rows = npt.NDArray[np.int64]
 
 
@@ -58,19 +61,28 @@ class Room:
         return known.drop(columns="seconds").reindex(self.table["digest"]).to_numpy(np.float64)
 
     def features(self, name: str) -> Features:
-        """Read ``A+B`` as A and B side by side; keep the last few."""
+        """Read features, ``A+B`` as A and B side by side; keep the last few."""
         if name not in self.held:
             if len(self.held) > 3:
                 self.held.pop(next(iter(self.held)))
-            parts = []
-            for part in name.split("+"):
-                kept = np.load(self.folder / f"{part}.npz")
-                parts.append(Features(kept["rows"], kept["x"].astype(np.float32)))
-            self.held[name] = side_by_side(parts)
+            found = read(self.folder, name)
+            if found is None:
+                raise SystemExit(f"{self.folder}: there are no features called {name}")
+            self.held[name] = found
         return self.held[name]
 
     def scores(self, system: str, holdout: str, train: Rows, test: Rows, labels: tuple[str, ...]) -> Any:
-        """Train a system on some clips and score others."""
+        """Train a system on some clips and score others, unless that was done before."""
+        asked = hashlib.sha256(
+            repr((system, holdout, train.tolist(), test.tolist(), labels)).encode()
+        ).hexdigest()
+        done = self.folder / "scores" / f"{asked[:20]}.npy"
+        if not done.exists():
+            done.parent.mkdir(exist_ok=True)
+            np.save(done, self._scores(system, holdout, train, test, labels))
+        return np.load(done)
+
+    def _scores(self, system: str, holdout: str, train: Rows, test: Rows, labels: tuple[str, ...]) -> Any:
         if system in CLASSICAL:
             train = train[np.isin(self.emotion[train], labels)]
             model = make_pipeline(
@@ -81,39 +93,29 @@ class Room:
             ).fit(self.functionals[train], self.emotion[train])
             said = model.predict(self.functionals[test])
             return (said[:, None] == np.array(labels)).astype(float)
-        name = "+".join(
-            f"{part}@{holdout}" if (self.folder / f"{part}@{holdout}.npz").exists() else part
-            for part in system.split("+")
-        )
+        name = "+".join(f"{part}@{holdout}" if part == "mini" else part for part in system.split("+"))
         return answer(self.table, self.features(name), train, test, labels).scores
 
 
-def speakers(room: Room, systems: Sequence[str], labels_of: str, mixed: bool) -> dict[str, Any]:
-    """Three folds of speakers: of each corpus by itself, or one model for all corpora (``mixed``)."""
+def speakers(room: Room, systems: Sequence[str], all_classes: bool) -> dict[str, Any]:
+    """Three folds of speakers of each corpus by itself; encoders that are trained have heard nothing of the corpus."""
     record: dict[str, Any] = {}
     for corpus in TESTED:
         here = (room.corpus == corpus) & room.there
-        labels = FOUR if labels_of == "four" else tuple(sorted(set(room.emotion[here])))
+        labels = tuple(sorted(set(room.emotion[here]))) if all_classes else FOUR
         here &= np.isin(room.emotion, labels)
-        record[corpus] = judged(room, systems, corpus, here, labels, mixed)
+        holdout = next(name for name, corpora in UNHEARD.items() if corpus in corpora)
+        found: dict[str, list[Any]] = {system: [] for system in systems}
+        tests = [np.flatnonzero(here & (room.third == k)) for k in range(3)]
+        for test in tests:
+            train = np.setdiff1d(np.flatnonzero(here), test)
+            for system in systems:
+                found[system].append(room.scores(system, holdout, train, test, labels))
+        print(corpus, len(labels), flush=True)
+        record[corpus] = summed(
+            room, np.concatenate(tests), {s: np.concatenate(v) for s, v in found.items()}, labels
+        )
     return record
-
-
-def judged(
-    room: Room, systems: Sequence[str], corpus: str, here: npt.NDArray[np.bool_], labels: tuple[str, ...], mixed: bool
-) -> dict[str, Any]:
-    """All systems on one corpus."""
-    tests: list[Rows] = []
-    found: dict[str, list[Any]] = {system: [] for system in systems}
-    for k in range(3):
-        test = np.flatnonzero(here & (room.third == k))
-        pool = room.there & np.isin(room.emotion, labels) if mixed else here
-        train = np.flatnonzero(pool & (room.third != k))
-        tests.append(test)
-        for system in systems:
-            holdout = f"speakers-{k}" if mixed else next((n for n, c in UNHEARD.items() if corpus in c), "")
-            found[system].append(room.scores(system, holdout, train, test, labels))
-    return summed(room, np.concatenate(tests), {s: np.concatenate(v) for s, v in found.items()}, labels)
 
 
 def unheard(room: Room, systems: Sequence[str]) -> dict[str, Any]:
@@ -121,9 +123,13 @@ def unheard(room: Room, systems: Sequence[str]) -> dict[str, Any]:
     record = {}
     for corpus in TESTED:
         four = np.isin(room.emotion, FOUR) & room.there
-        train, test = np.flatnonzero(four & (room.corpus != corpus)), np.flatnonzero(four & (room.corpus == corpus))
+        train, test = (
+            np.flatnonzero(four & (room.corpus != corpus)),
+            np.flatnonzero(four & (room.corpus == corpus)),
+        )
         holdout = next(n for n, c in UNHEARD.items() if corpus in c)
         scores = {system: room.scores(system, holdout, train, test, FOUR) for system in systems}
+        print(corpus, flush=True)
         record[corpus] = summed(room, test, scores, FOUR)
     return record
 
@@ -136,7 +142,7 @@ def summed(room: Room, rows: Rows, scores: dict[str, Any], labels: tuple[str, ..
         compare(truth, scores[a], scores[b], labels, who, names=(a, b)).to_dict()
         for a in scores
         for b in scores
-        if (a in CLASSICAL or a in FRONTS) and b not in CLASSICAL and a != b
+        if (a in CLASSICAL or a == "base") and b not in CLASSICAL and a != b
     ]
     for system, evaluation in evaluations.items():
         print(f"    {system}: UA {100 * evaluation['ua']:.1f}", flush=True)
@@ -144,20 +150,24 @@ def summed(room: Room, rows: Rows, scores: dict[str, Any], labels: tuple[str, ..
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--egemaps", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", required=True, help="feature files, A+B for both side by side")
+    parser.add_argument(
+        "--systems", nargs="+", required=True, help="feature files, A+B for both side by side"
+    )
     parser.add_argument("--out", type=Path, required=True, help="a JSON file")
-    parser.add_argument("--part", choices=("speakers", "speakers-all", "mixed", "unheard"), required=True)
+    parser.add_argument("--part", choices=("speakers", "speakers-all", "unheard"), required=True)
     given = parser.parse_args()
     room = Room(given.cache, given.features, given.egemaps)
     systems = [*CLASSICAL, *given.systems]
     if given.part == "unheard":
         record = unheard(room, systems)
     else:
-        record = speakers(room, systems, "all" if given.part == "speakers-all" else "four", given.part == "mixed")
+        record = speakers(room, systems, given.part == "speakers-all")
     command = f"python studies/embedded/study.py --part {given.part} --systems {' '.join(given.systems)} ..."
     record["environment"] = describe_environment(seeds=(0, 1, 2), command=command, device="cpu")
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -27,7 +27,9 @@ from subtone.pooling import pool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--layers", type=int, nargs="+", required=True)
@@ -50,7 +52,9 @@ def main() -> None:
                 continue
             mel = cache.mels[clip.first_mel : clip.first_mel + clip.mels].astype(np.float32)
             layers = torch.cat(frames(network, torch.from_numpy(mel.T.copy())[None].bfloat16())).float()
-            spoken = torch.from_numpy(cache.speech(row).project(GRID, layers.shape[1]))[None].expand(len(layers), -1)
+            spoken = torch.from_numpy(cache.speech(row).project(GRID, layers.shape[1]))[None].expand(
+                len(layers), -1
+            )
             found = pool(layers, torch.ones_like(spoken), spoken, STATISTICS)
             pooled.append(torch.cat([found[name] for name in STATISTICS], -1).numpy().astype(np.float16))
             kept = layers[given.layers].transpose(0, 1)  # (frames, layers, dim)

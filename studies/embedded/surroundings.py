@@ -1,8 +1,9 @@
 """How much silence around a clip, the gain of the recording, or telephone bandwidth moves the answers of a model.
 
-    python studies/default-model/surroundings.py --corpus emodb=PATH [--model default] [--every 6]
+    python studies/embedded/surroundings.py --corpus emodb=PATH [--model default] [--every 6]
 
-Read only the drops: a model may have been trained on the corpus.
+Read only the drops: a model may have been trained on the corpus. What the model makes of corpora that it has not heard,
+over a telephone and in noise, is in its card.
 """
 
 from __future__ import annotations
