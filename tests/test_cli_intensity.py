@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows([("file", "emotion", "speaker", "intensity"), *rows])
     return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_that_is_no_unicode_costs_no_scores(clips: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"gr\xfcn.wav")
+    shutil.copy(clips / "0.wav", odd)
+    out, curves = tmp_path / "scores.parquet", tmp_path / "curves.safetensors"
+    named = ["--out", str(out), "--frames", str(curves), "--detector", "energy"]
+    assert run(["intensity", "score", str(odd), *named]) == 0
+    assert [Path(file).name for file in pd.read_parquet(out).index.get_level_values("file")] == [
+        "gr\\xfcn.wav"
+    ]
+    assert [Path(name).name for name in load_file(curves)] == ["gr\\xfcn.wav"]
 
 
 def test_scores_are_those_of_the_model_and_curves_lie_beside(clips: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def score(
     from safetensors.numpy import save
 
     from subtone.audio import load_audio
+    from subtone.inference.sources import printable
     from subtone.pretraining.intensity import IntensityModel
     from subtone.speech import get_detector
     from subtone.upstreams.files import write_whole
@@ -95,9 +96,10 @@ def score(
                 failed.append((str(file), str(error)))
                 continue
             scored = loaded.score(wave, finder.detect(wave))
-            rows.append((str(file.absolute()), scored.intensity, scored.peak, scored.speech_s))
+            name = printable(str(file.absolute()))
+            rows.append((name, scored.intensity, scored.peak, scored.speech_s))
             if frames is not None:
-                curves[str(file.absolute())] = scored.frames
+                curves[name] = scored.frames
     if rows:
         names, *columns = zip(*rows)
         table = pd.DataFrame(
