@@ -113,6 +113,16 @@ def test_broken_recordings_are_named_and_the_others_train(
     assert (tmp_path / "run" / "upstream" / "config.json").exists()
 
 
+def test_a_folder_of_something_else_is_refused_before_anything_is_decoded(
+    call: Any, recordings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    ended = call("pretrain", "npc", recordings, "--out", tmp_path, *QUICK)
+    assert ended.code == 2
+    assert "holds other files" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

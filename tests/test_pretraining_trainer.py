@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from subtone import upstreams
 from subtone.errors import PretrainingError, SubtoneError, UsageError
+from subtone.extraction.scratch import alone_if_free
 from subtone.pretraining.curves import Curves, read_curves
 from subtone.pretraining.frames import FrameCorpus, Sampler
 from subtone.pretraining.loading import load
@@ -294,6 +295,36 @@ def test_a_finished_run_is_not_run_again(corpus: FrameCorpus, tmp_path: Path) ->
     assert again.result == first.result
 
 
+def test_a_finished_run_without_its_curves_is_still_finished(corpus: FrameCorpus, tmp_path: Path) -> None:
+    given = options("npc", steps=2)
+    first = pretrain("npc", corpus, tmp_path / "run", options=given)
+    (tmp_path / "run" / "curves.csv").unlink()
+    assert pretrain("npc", corpus, tmp_path / "run", options=given).result == first.result
+
+
+def test_two_at_once_in_one_folder_do_not_mix(corpus: FrameCorpus, tmp_path: Path) -> None:
+    run, given = tmp_path / "run", options("npc", steps=2)
+    run.mkdir()
+    with alone_if_free(run / ".lock") as free:
+        assert free
+        with pytest.raises(PretrainingError, match="another process is training there"):
+            pretrain("npc", corpus, run, options=given)
+    assert pretrain("npc", corpus, run, options=given).result["steps"] == 2
+
+
+def test_only_what_is_new_or_a_run_becomes_a_run(corpus: FrameCorpus, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PretrainingError, match="is a file"):
+        pretrain("npc", corpus, tmp_path / "file", options=options("npc"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("mine")
+    with pytest.raises(PretrainingError, match=r"holds other files and no run\.json"):
+        pretrain("npc", corpus, tmp_path / "folder", options=options("npc"))
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".run.json.123").write_text("{")  # killed while it wrote the first file
+    assert pretrain("npc", corpus, tmp_path / "killed", options=options("npc", steps=1)).result["steps"] == 1
+
+
 def test_a_run_with_other_settings_is_refused_by_name(corpus: FrameCorpus, tmp_path: Path) -> None:
     pretrain("npc", corpus, tmp_path / "run", options=options("npc", steps=2))
     with pytest.raises(PretrainingError, match=r"seed \(0, now 1\), another steps|steps \(2, now 3\)"):
@@ -414,6 +445,7 @@ def test_settings_of_the_papers_are_there_by_name() -> None:
         ({"precision": "fp8"}, "precision 'fp8' is not known"),
         ({"masking": "esm"}, "did you mean 'ems'"),
         ({"stepps": 3}, "did you mean 'steps'"),
+        ({"crop_frames": 1}, "crop_frames must be a whole number from 2, got 1"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(changes: dict[str, object], message: str) -> None:
@@ -431,6 +463,9 @@ def test_a_corpus_that_lacks_what_is_needed_is_told_before_the_first_step(tmp_pa
         pretrain("mockingjay", plain, tmp_path / "run", options=options(masking="ems"))
     with pytest.raises(UsageError, match="no utterance to learn from"):
         pretrain("mockingjay", prepare([short], tmp_path / "frames"), tmp_path / "run", options=options())
+    with pytest.raises(UsageError, match="of 20 frames at most, is long enough for a span of 7"):
+        pretrain("mockingjay", plain, tmp_path / "run", options=options(crop_frames=20))
+    assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="40 mel bands and the encoder takes 80"):
         pretrain(
             "npc", prepare([file], tmp_path / "fewer", num_mel=40), tmp_path / "run", options=options("npc")

@@ -147,7 +147,7 @@ def pretrain(
     from subtone.pretraining.frames import prepare
     from subtone.pretraining.intensity import IntensityModel
     from subtone.pretraining.options import PretrainOptions
-    from subtone.pretraining.run import objective_of
+    from subtone.pretraining.run import check_place, objective_of
     from subtone.pretraining.run import pretrain as run
 
     options = PretrainOptions.defaults(
@@ -170,6 +170,7 @@ def pretrain(
         devices=devices,
     )
     objective_of(architecture, options)  # mistakes are told before hours of audio are decoded
+    check_place(out)
     if intensity != "default" and not options.needs_intensity:
         raise UsageError(
             f"--intensity {intensity}: nothing here looks at intensity; add --masking ems, or --intensity-input"

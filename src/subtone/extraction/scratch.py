@@ -145,6 +145,19 @@ def alone_in_turn(file: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone_if_free(file: Path) -> Iterator[bool]:
+    """Hold a file alone within the block, made if new; yields False, at once, if another process has it.
+
+    Where there are no locks it yields True.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _flock(descriptor, "try") is not False
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def alone_with(file: Path) -> Iterator[bool]:
     """Yield whether nobody else holds the file, now and within the block; does not wait."""
     try:

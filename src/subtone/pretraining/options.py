@@ -90,7 +90,7 @@ class PretrainOptions:
         for name in ("steps", "batch_size", "accumulate", "devices", "checkpoint_every", "keep", "log_every"):
             _check_count(name, getattr(self, name))
         if self.crop_frames is not None:
-            _check_count("crop_frames", self.crop_frames)
+            _check_count("crop_frames", self.crop_frames, least=2)  # one alone has no batch statistics
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"pretrain: {name} must be a number above 0, got {getattr(self, name)!r}")
@@ -143,7 +143,8 @@ class PretrainOptions:
     def binding(self, processes: int) -> dict[str, Any]:
         """Return the settings that decide what is learned, by which a run is known again.
 
-        One process with batches accumulated learns what several do side by side, so only their product counts.
+        One process with batches accumulated learns what several do side by side, so only their product counts. (NPC
+        differs a little: the batch norms of several processes see all their batches as one.)
         """
         settings = {name: value for name, value in asdict(self).items() if name not in FREE}
         settings["batches_per_step"] = settings.pop("accumulate") * processes
@@ -195,6 +196,6 @@ _SIZES: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"pretrain: {name} must be a whole number from 1, got {value!r}")
+def _check_count(name: str, value: object, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"pretrain: {name} must be a whole number from {least}, got {value!r}")

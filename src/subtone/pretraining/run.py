@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 
 from subtone.errors import PretrainingError, UsageError, is_out_of_memory
+from subtone.extraction.scratch import alone_if_free
 from subtone.pretraining.checkpoints import Checkpoints
 from subtone.pretraining.curves import Curves, draw_curves, read_curves
 from subtone.pretraining.frames import FrameCorpus, Sampler
@@ -30,6 +31,7 @@ SCHEMA = 1
 RUN, CURVES, PICTURE, UPSTREAM, CHECKPOINTS = "run.json", "curves.csv", "curves.png", "upstream", "checkpoint"
 #: May lie in the folder beforehand: the frame corpus, where the command line puts it unless told otherwise.
 FRAMES = "frames"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,21 @@ def pretrain(
     Raises
     ------
     PretrainingError
-        If the folder holds a run with other settings, or another corpus; if a loss is not finite, memory runs out, or
-        a checkpoint is damaged.
+        If the folder holds a run with other settings, or another corpus, or another process trains there; if a loss
+        is not finite, memory runs out, or a checkpoint is damaged.
     UsageError
         If the corpus is empty or lacks what the options need.
     """
     options = PretrainOptions.defaults(architecture) if options is None else options
     objective = objective_of(architecture, options)
-    _check(corpus, objective)
-    fabric = _launched(options)
-    run = _Run(architecture, corpus, Path(out), options, fabric, objective)
-    cuda = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    _check(corpus, objective, options)
+    with _alone_in(Path(out)):
+        fabric = _launched(options)
+        run = _Run(architecture, corpus, Path(out), options, fabric, objective)
+        cuda = [fabric.device] if fabric.device.type == "cuda" else []
         try:
-            return run.finish(on_progress if fabric.is_global_zero else None)
+            with torch.random.fork_rng(devices=cuda):
+                return run.finish(on_progress if fabric.is_global_zero else None)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -130,7 +133,46 @@ def objective_of(architecture: str, options: PretrainOptions) -> Objective:
     )
 
 
-def _check(corpus: FrameCorpus, objective: Objective) -> None:
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot become that of a run; also a check before recordings are decoded.
+
+    Raises
+    ------
+    PretrainingError
+        If it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise PretrainingError(f"{folder}: is a file; name a new --out folder")
+    if not folder.is_dir() or (folder / RUN).exists():
+        return
+    # Hidden: the lock, and what a killed run had half written.
+    if any(path.name != FRAMES and path.name[0] != "." for path in folder.iterdir()):
+        raise PretrainingError(f"{folder}: holds other files and no {RUN}; name a new --out folder")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Have the folder of a run alone; of processes that train together, the first has it for all."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
+        yield
+        return
+    check_place(folder)
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(alone_if_free(folder / _LOCK))
+        except OSError as error:
+            raise PretrainingError(
+                f"{folder}: cannot be written: {error.strerror or error}; name another --out folder"
+            ) from error
+        if not free:
+            raise PretrainingError(
+                f"{folder}: another process is training there; wait for its end, or name another --out folder"
+            )
+        yield
+
+
+def _check(corpus: FrameCorpus, objective: Objective, options: PretrainOptions) -> None:
     features = _encoder(objective).options.features
     if not len(corpus):
         raise UsageError(f"{corpus.folder}: no utterance to learn from; all recordings are too short")
@@ -143,6 +185,13 @@ def _check(corpus: FrameCorpus, objective: Objective) -> None:
         raise UsageError(
             f"{corpus.folder}: has no intensities, which this masking or objective needs; prepare the recordings in "
             "another folder with an intensity model"
+        )
+    longest = min(int(corpus.lengths.max()), options.crop_frames or int(corpus.lengths.max()))
+    if objective.masking.strategy != "none" and not objective.masking.owed(longest):
+        raise UsageError(
+            f"{corpus.folder}: no utterance, of {longest} frames at most, is long enough for a span of "
+            f"{options.span} to be {options.share:g} of it, so nothing would be hidden; give longer recordings, a "
+            "larger --share or --crop, or a shorter --span"
         )
 
 
@@ -279,11 +328,6 @@ class _Run:
             return
         self._fabric.barrier()  # all have looked
         if self._first:
-            if self._folder.is_dir() and any(path.name != FRAMES for path in self._folder.iterdir()):
-                raise PretrainingError(
-                    f"{self._folder}: holds other files and no {RUN}; name a new --out folder"
-                )
-            self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, json.dumps(self._about, indent=2).encode())
 
     def _save_upstream(self) -> None:
@@ -294,7 +338,8 @@ class _Run:
     def _tell(self, whole: Totals) -> None:
         rows = read_curves(self._folder / CURVES)
         self._save_upstream()
-        draw_curves(rows, self._folder / PICTURE, f"{self._architecture} {self._options.masking}")
+        if rows:  # none if the curves of a finished run were deleted
+            draw_curves(rows, self._folder / PICTURE, f"{self._architecture} {self._options.masking}")
         about = {**self._about, "result": self._result(whole)}
         write_whole(self._folder / RUN, json.dumps(about, indent=2).encode())
 

@@ -124,7 +124,8 @@ class Trainer:
 
     Everything random in a batch (masks, noise, dropout) follows from the seed and the batch's number, so there is no
     state of generators to keep; and since gradients are summed over positions before they are divided, batches of
-    several processes count like as many accumulated in one.
+    several processes count like as many accumulated in one. (Batch norms, as in NPC, see the batches of several
+    processes as one batch, but accumulated ones each for itself.)
 
     Parameters
     ----------

@@ -86,6 +86,10 @@ class Masking:
         """Whether the strategy looks at intensity."""
         return STRATEGIES[self.strategy].needs_intensity
 
+    def owed(self, num_frames: int) -> int:
+        """Return the spans that an utterance of so many frames is owed, by whatever strategy chooses them."""
+        return int(self._room(torch.ones(1, num_frames, dtype=torch.bool)).counts)
+
     def hide(self, valid: Tensor, intensity: Tensor | None = None, *, keys: Tensor) -> Hidden:
         """Choose the spans of each utterance.
 
