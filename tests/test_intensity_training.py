@@ -149,6 +149,18 @@ def test_scores_that_do_not_fit_are_refused() -> None:
         agreement([0.1, 0.2], made_up(np.ones(2), ["a/1"] * 2))
 
 
+def test_neutral_clips_are_calm_where_a_corpus_gives_levels_to_the_others_alone() -> None:
+    table = pd.DataFrame(
+        {
+            "corpus": ["cafe", "cafe", "nemo", "emotale"],
+            "emotion": ["neutral", "anger", "neutral", "neutral"],
+            "intensity": [None, "strong", None, None],
+            "arousal": [None, None, None, 2.0],
+        }
+    )
+    assert levels_of(table).tolist() == pytest.approx([0.0, 1.0, np.nan, 0.25], nan_ok=True)
+
+
 def test_levels_of_the_three_corpora_are_as_their_designs_say(shared: Path) -> None:
     data = shared / "data"
     ravdess = levels_of(corpora.read("ravdess", data / "ravdess"))

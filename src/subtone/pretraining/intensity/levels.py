@@ -30,9 +30,10 @@ AROUSAL_SCALES = {
 def levels_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return each clip's level of intensity in [0, 1], NaN where its corpus says none.
 
-    In this order: a clip labelled neutral, in a corpus that has levels, is 0 whatever else is said (RAVDESS calls its
-    neutral clips "normal"); the column ``intensity`` by `WORDS`; the column ``arousal`` by `AROUSAL_SCALES`. Levels of
-    different corpora are made to cover one range, not to mean the same; training compares clips of a speaker.
+    In this order: a clip labelled neutral, in a corpus that has levels in words, is 0 whatever else is said (RAVDESS
+    calls its neutral clips "normal", CREMA-D and CaFE give them no level); the column ``intensity`` by `WORDS`; the
+    column ``arousal`` by `AROUSAL_SCALES`. Levels of different corpora are made to cover one range, not to mean the
+    same; training compares clips of a speaker.
 
     Parameters
     ----------
@@ -53,12 +54,17 @@ def levels_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     [0.0, 1.0, 0.75, nan]
     """
     levels = []
-    columns = (table[name].to_numpy(object) for name in ("corpus", "emotion", "intensity", "arousal"))
-    for corpus, emotion, intensity, arousal in zip(*columns):
-        word = None if pd.isna(intensity) else WORDS.get(str(intensity).lower())
+    corpora, emotions, intensities, arousals = (
+        table[name].to_numpy(object) for name in ("corpus", "emotion", "intensity", "arousal")
+    )
+    words = [None if pd.isna(given) else WORDS.get(str(given).lower()) for given in intensities]
+    graded = {corpus for corpus, word in zip(corpora, words) if word is not None}
+    for corpus, emotion, word, arousal in zip(corpora, emotions, words, arousals):
         scale = AROUSAL_SCALES.get(str(corpus))
-        if word is not None:
-            levels.append(0.0 if not pd.isna(emotion) and emotion == "neutral" else word)
+        if corpus in graded and not pd.isna(emotion) and emotion == "neutral":
+            levels.append(0.0)
+        elif word is not None:
+            levels.append(word)
         elif scale is not None and not pd.isna(arousal):
             levels.append((float(arousal) - scale[0]) / (scale[1] - scale[0]))
         else:
