@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -134,6 +135,19 @@ def test_files_are_left_out_with_all_copies_of_them(files: list[Path], tmp_path:
     assert kept.select(kept.lengths > 60).lengths.min() > 60
     with pytest.raises(UsageError, match=r"holds no recording 'nobody\.wav'"):
         made.without(["nobody.wav"])
+
+
+def test_a_file_is_there_when_one_of_its_stretches_is(files: list[Path], tmp_path: Path) -> None:
+    seconds = pd.to_timedelta([0.0, 1000.0, 1000.0], "s")
+    names = [str(files[0]), str(files[0]), str(files[1])]
+    index = pd.MultiIndex.from_arrays(
+        [names, seconds, seconds + pd.Timedelta("0.5s")], names=["file", "start", "end"]
+    )
+    found = prepare(index, tmp_path / "frames")
+    assert [failure.file for failure in found.failed] == names[1:]
+    assert files[0] in found
+    assert files[1] not in found
+    assert len(found.without([files[0]])) == 0
 
 
 def test_frames_made_otherwise_are_refused_by_name(files: list[Path], tmp_path: Path) -> None:

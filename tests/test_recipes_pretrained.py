@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 
 from subtone import recipes, upstreams
-from subtone.errors import PretrainingError, RecipeError
+from subtone.errors import AudioError, PretrainingError, RecipeError
 from subtone.pretraining.frames import FrameCorpus
+from subtone.pretraining.intensity import IntensityModel
 from tests import synthetic
 
 #: Two variants of a network that trains in a second.
@@ -186,11 +188,36 @@ def test_corpora_with_other_numbers_of_folds_are_refused_before_the_work(
         (["upstream=fbank"], "either 'upstream' or 'pretraining'"),
         (["pretraining.size=smal"], "did you mean 'small'"),
         (["pretraining.steps=0"], "pretraining.steps"),
+        (["pretraining.architecture=mockingjay"], "'plain' hides nothing, so mockingjay would learn nothing"),
+        (
+            ["pretraining.variants={a/b: {masking: ems}}", "compare=[]"],
+            "'a/b' cannot be part of a folder's name",
+        ),
     ],
 )
 def test_a_mistake_in_the_recipe_is_told_before_the_work(overrides: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipes.load("ems-npc", [*QUICK, *overrides])
+
+
+def test_audio_that_is_not_there_is_told_before_the_work(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="nowhere"):
+        run({"manifest": tones}, tmp_path / "out", f"pretraining.audio=[{tmp_path / 'nowhere'}]")
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_the_protocol_says_when_the_intensity_model_was_taught_on_a_measured_corpus(
+    tones: Path, tmp_path: Path
+) -> None:
+    taught = replace(IntensityModel.load(), trained_on=("baved", "manifest"))
+    taught.save(tmp_path / "model")
+    record = run(
+        {"manifest": tones},
+        tmp_path / "out",
+        f"pretraining.intensity={tmp_path / 'model'}",
+        "pretraining.steps=1",
+    )
+    assert "taught on manifest with levels, TEST SPEAKERS INCLUDED" in record["protocol"]["description"]
 
 
 def test_an_upstream_from_outside_is_refused(tones: Path, tmp_path: Path) -> None:

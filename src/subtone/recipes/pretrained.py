@@ -193,7 +193,7 @@ def _frames(
 ) -> FrameCorpus:
     """Frames of all that is pre-trained on: the corpora's clips and the recipe's further audio."""
     parts = [one.everyone.index for one in downstreams]
-    more = expand(plan.audio, missing="keep") if plan.audio else []
+    more = expand(plan.audio) if plan.audio else []
     if more:
         whole = [(str(file), pd.Timedelta(0), pd.NaT) for file in more]
         parts.append(pd.MultiIndex.from_tuples(whole, names=["file", "start", "end"]))
@@ -207,8 +207,9 @@ def _frames(
 
 
 def _unheard(downstreams: Sequence[Downstream], fold: int, frames: FrameCorpus) -> set[str]:
-    unreadable = {failure.file for failure in frames.failed}
-    return set().union(*(one.files_of_test(fold) for one in downstreams)) - unreadable
+    # Of a file in several stretches, those that could be read are there, and must not be heard.
+    absent = {failure.file for failure in frames.failed if failure.file not in frames}
+    return set().union(*(one.files_of_test(fold) for one in downstreams)) - absent
 
 
 def _jobs(plan: PretrainingSection, num_folds: int) -> list[Job]:
@@ -307,6 +308,15 @@ def _protocol(plan: PretrainingSection, downstreams: Sequence[Downstream]) -> di
         heard = f"{what} for each fold anew, without its test speakers"
     else:
         heard = f"{what} once on all speakers, without labels, TEST SPEAKERS INCLUDED"
+    if plan.needs_intensity:
+        taught = sorted(
+            {one.name for one in downstreams} & set(IntensityModel.load(plan.intensity).trained_on)
+        )
+        if taught:
+            heard += (
+                f"; the intensities are of a model that was taught on {', '.join(taught)} with levels, TEST SPEAKERS "
+                "INCLUDED"
+            )
     runs = f"{plan.repeats} pre-training run{'s' if plan.repeats > 1 else ''} a variant and fold"
     told = {one.name: one.split.protocol for one in downstreams}
     description = " | ".join(protocol.describe() for protocol in told.values())

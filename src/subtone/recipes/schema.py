@@ -232,6 +232,11 @@ class PretrainingSection(_Section):
         _ = self.needs_intensity  # told now, not after the frames are made
         if self.size not in ARCHITECTURES[self.architecture].sizes:
             raise ValueError(f"size: {nearest(self.size, ARCHITECTURES[self.architecture].sizes)}")
+        for name, variant in self.variants.items():
+            if self.architecture == "mockingjay" and variant.masking == "none":
+                raise ValueError(f"variants: {name!r} hides nothing, so mockingjay would learn nothing")
+            if not name.strip(". ") or {"/", "\\"} & set(name):
+                raise ValueError(f"variants: {name!r} cannot be part of a folder's name; choose another")
         return self
 
 

@@ -91,6 +91,10 @@ class FrameCorpus:
         """Return the number of utterances."""
         return len(self._places)
 
+    def __contains__(self, file: object) -> bool:
+        """Whether frames of a file, or of a stretch of it, are here."""
+        return str(file) in self._names
+
     def __repr__(self) -> str:
         """Name the folder and the size."""
         return f"FrameCorpus({str(self.folder)!r}, {len(self)} utterances, {self.hours:.2f} h)"
