@@ -88,7 +88,7 @@ def main() -> None:
             if served is None:
                 continue
             here = test[np.isin(test, served.rows)]
-            scores = answer(table, features, train, here, served=served).scores
+            scores = answer(table, features, train, here, served=served.at(here)).scores
             for c in np.unique(corpus[here]):
                 mine = corpus[here] == c
                 figures[f"zero {c} {line}".strip()] = ua(emotion[here][mine], scores[mine], FOUR)

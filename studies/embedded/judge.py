@@ -77,12 +77,12 @@ def answer(
     test: Rows,
     labels: tuple[str, ...] = FOUR,
     options: FrozenOptions | None = None,
-    served: Features | None = None,
+    served: npt.NDArray[np.float32] | None = None,
     added: tuple[Features, ...] = (),
 ) -> Answer:
     """Train on some clips, a fifth of their speakers for development, and score others.
 
-    ``served`` gives the features of the test clips, if not ``features`` does: the same clips over another line.
+    ``served`` are the features to score, ``features`` of the test clips if None: they may be of other lines.
     ``added`` are further versions of the training clips.
     """
     rng = np.random.default_rng(0)
@@ -94,11 +94,12 @@ def answer(
         names = np.unique(who[train[table["corpus"].to_numpy(str)[train] == corpus]])
         dev_speakers += list(rng.permutation(names)[: max(1, round(0.2 * len(names)))])
     extra = [train[np.isin(train, version.rows)] for version in added]
+    served = features.at(test) if served is None else served
     x = np.concatenate(
         [
             features.at(train),
             *(v.at(rows) for v, rows in zip(added, extra, strict=True)),
-            (served or features).at(test),
+            served,
         ]
     )
     place = np.concatenate([train, *extra])
@@ -106,9 +107,9 @@ def answer(
     # Development clips are those that are served: no copies.
     development = np.isin(who[place], dev_speakers)
     dev = np.flatnonzero(development[: len(train)])
-    fold = Fold("", np.flatnonzero(~development), dev, n + np.arange(len(test)))
+    fold = Fold("", np.flatnonzero(~development), dev, n + np.arange(len(served)))
     number = {label: i for i, label in enumerate(labels)}
-    y = np.array([number[str(e)] for e in emotions[place]] + [0] * len(test), np.int64)
+    y = np.array([number[str(e)] for e in emotions[place]] + [0] * len(served), np.int64)
     run = train_frozen(x, y, [fold], SEEDS, len(labels), options or OPTIONS)
     logits = run.logits[:, fold.test]
     return Answer(soft_vote(apply_temperature(logits, 1.0)), logits, int(np.median(run.steps)))

@@ -49,9 +49,12 @@ NAMES = {"default": FOUR, "default-7": SEVEN}
 class Ship:
     """Clips and features."""
 
-    def __init__(self, cache: Path, features: Path, standard: Standardisation, copies: bool) -> None:
+    def __init__(
+        self, cache: Path, features: Path, standard: Standardisation, copies: bool, prosody: bool
+    ) -> None:
         self.table = Cache(cache).table
         self.features, self.standard = features, standard
+        self.prosody = prosody
         self.copies = LINES if copies else ()
         self.corpus = self.table["corpus"].to_numpy(str)
         self.emotion = self.table["emotion"].to_numpy(object).astype(str)
@@ -68,6 +71,8 @@ class Ship:
         by = beside.x.reshape(len(beside.rows), 1, NUM_STATISTICS, -1).copy()
         by[:, :, ::2] -= self.standard.mean
         by /= self.standard.scale
+        if not self.prosody:
+            by[:] = 0  # what never varies gets no weight
         return side_by_side([speech, Features(beside.rows, by.reshape(len(by), 1, -1))])
 
     def added(self, holdout: str) -> tuple[Features, ...]:
@@ -84,7 +89,7 @@ class Ship:
             record["corpora"].append((name, holdout, np.flatnonzero(known & ~test), np.flatnonzero(test)))
         held = held_out(self.table, "design") & ~np.isin(self.corpus, SMALL)
         record["speakers"].append(
-            ("a third", "speakers-0", np.flatnonzero(known & ~held), np.flatnonzero(known & held))
+            ("development speakers", "design", np.flatnonzero(known & ~held), np.flatnonzero(known & held))
         )
         return record
 
@@ -100,21 +105,25 @@ def measure(ship: Ship, labels: tuple[str, ...], kind: str) -> dict[str, Any]:
         features = ship.of(holdout)
         assert features is not None
         train, test = train[np.isin(train, features.rows)], test[np.isin(test, features.rows)]
+        over = {
+            line: (v, test[np.isin(test, v.rows)])
+            for line in LINES
+            if (v := ship.of(holdout, line)) is not None
+        }
+        x = np.concatenate([features.at(test), *(version.at(there) for version, there in over.values())])
         added = ship.added(holdout)
-        found = answer(ship.table, features, train, test, labels, OPTIONS, added=added)
+        found = answer(ship.table, features, train, test, labels, OPTIONS, served=x, added=added)
+        plain = found.scores[: len(test)]
         rows.append(test)
-        logits.append(found.logits)
+        logits.append(found.logits[:, : len(test)])
         folds += [name] * len(test)
         steps.append(found.steps)
-        for line in LINES:
-            served = ship.of(holdout, line)
-            if served is not None:
-                there = test[np.isin(test, served.rows)]
-                over = answer(ship.table, features, train, there, labels, OPTIONS, served=served, added=added)
-                lines[line].append((there, over.scores, found.scores[np.isin(test, served.rows)]))
-        print(
-            kind, len(labels), name, round(judge.ua(ship.emotion[test], found.scores, labels), 1), flush=True
-        )
+        start = len(test)
+        for line, (_, there) in over.items():
+            changed = found.scores[start : start + len(there)]
+            lines[line].append((there, changed, plain[np.isin(test, there)]))
+            start += len(there)
+        print(kind, len(labels), name, round(judge.ua(ship.emotion[test], plain, labels), 1), flush=True)
     row, all_logits = np.concatenate(rows), np.concatenate(logits, 1)  # (seeds, clips, classes)
     truth = np.array([labels.index(e) for e in ship.emotion[row]])
     # A fold's scores are calibrated by the other folds, as those of a new corpus would be; one fold alone by halves.
@@ -162,13 +171,27 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--no-copies", action="store_true", help="train on clips as they are alone")
+    parser.add_argument(
+        "--no-prosody", action="store_true", help="classifiers that make nothing of the stream"
+    )
+    parser.add_argument(
+        "--measure-only", type=Path, metavar="JSON", help="write figures of four emotions, no model"
+    )
     given = parser.parse_args()
     upstream = upstreams.load("subtone-mini")
     described = json.loads((shipping.ROOT / "subtone-mini" / "config.json").read_text(encoding="utf-8"))
     ship = Ship(
-        given.cache, given.features, Standardisation.from_dict(described["prosody"]), not given.no_copies
+        given.cache,
+        given.features,
+        Standardisation.from_dict(described["prosody"]),
+        not given.no_copies,
+        not given.no_prosody,
     )
     results: dict[str, Any] = {}
+    if given.measure_only:
+        record = {kind: measure(ship, FOUR, kind) for kind in ("corpora", "speakers")}
+        given.measure_only.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return
     for name, labels in NAMES.items():
         record = {kind: measure(ship, labels, kind) for kind in ("corpora", "speakers")}
         features = ship.of("nobody")
