@@ -64,15 +64,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--reference", type=Path, help="reference.json of reference.py")
     parser.add_argument("--results", type=Path, required=True)
     given = parser.parse_args()
     given.results.mkdir(parents=True, exist_ok=True)
+    reference = {} if given.reference is None else json.loads(given.reference.read_text(encoding="utf-8"))
     parts, gains = [], []
     for folder in given.folders:
         record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         found = compared(folder, record)
         gains += found
-        parts += section(folder, record, found)
+        parts += section(folder, record, found, reference)
         draw_ua(record, given.results / f"{folder.name}-ua.png")
         draw_curves(folder / "curves", given.results / f"{folder.name}-curves.png")
         keep(folder, given.results / folder.name)
@@ -203,7 +205,7 @@ def verdict(gains: list[Gain]) -> list[str]:
     return lines
 
 
-def section(folder: Path, record: dict[str, Any], gains: list[Gain]) -> list[str]:
+def section(folder: Path, record: dict[str, Any], gains: list[Gain], reference: dict[str, Any]) -> list[str]:
     corpora, variants = corpora_of(record), variants_of(record)
     lines = [
         f"## {folder.name}",
@@ -215,10 +217,12 @@ def section(folder: Path, record: dict[str, Any], gains: list[Gain]) -> list[str
     lines.append("|---" * (len(corpora) + 2) + "|")
     for variant in variants:
         each = [record["systems"][f"{c}: {variant}" if c else variant] for c in corpora]
-        cells = [f"{100 * e['ua']:.1f} ({100 * e['ua_ci'][0]:.1f}–{100 * e['ua_ci'][1]:.1f})" for e in each]
-        lines.append(
-            f"| {variant} | " + " | ".join(cells) + f" | {100 * np.mean([e['ua'] for e in each]):.1f} |"
-        )
+        lines.append(row(variant, each))
+    if reference:
+        for corpus in corpora:
+            if reference[corpus]["folds_checksum"] != record["protocol"]["corpora"][corpus]["folds_checksum"]:
+                raise SystemExit(f"{corpus}: the filter banks were measured on other folds")
+        lines.append(row("filter banks, nothing learned", [reference[corpus] for corpus in corpora]))
     lines += ["", "Difference from plain, points UA, paired by speaker (p before any correction):", ""]
     lines.append("| variant | " + " | ".join(corpora) + " | mean of all |")
     lines.append("|---" * (len(corpora) + 2) + "|")
@@ -258,6 +262,11 @@ def section(folder: Path, record: dict[str, Any], gains: list[Gain]) -> list[str
         "",
     ]
     return lines
+
+
+def row(name: str, each: list[dict[str, Any]]) -> str:
+    cells = [f"{100 * e['ua']:.1f} ({100 * e['ua_ci'][0]:.1f}–{100 * e['ua_ci'][1]:.1f})" for e in each]
+    return f"| {name} | " + " | ".join(cells) + f" | {100 * np.mean([e['ua'] for e in each]):.1f} |"
 
 
 def last_loss(path: Path) -> float:
