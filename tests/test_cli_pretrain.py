@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,19 @@ def test_emotional_masking_scores_the_frames_and_uses_the_scores(
         "pretrain", "npc", recordings, "--frames", frames, "--out", tmp_path / "plain", *QUICK
     )  # the same frames serve
     assert plain.code == 0, plain.err
+
+
+def test_ready_scores_take_the_place_of_a_model(call: Any, recordings: Path, tmp_path: Path) -> None:
+    scores, out = tmp_path / "scores.csv", tmp_path / "run"
+    scores.write_text("".join(f"{i},0.1,0.9,0.{i}\n" for i in range(1, 5)))
+    ended = call(
+        "pretrain", "npc", recordings, "--masking", "ems", "--intensity", scores, "--out", out, *QUICK
+    )
+    assert ended.code == 1
+    assert f"0.wav: has no score in {scores}" in ended.err
+    about = json.loads((out / "run.json").read_text())
+    assert about["corpus"]["intensity"] == hashlib.sha256(scores.read_bytes()).hexdigest()
+    assert about["corpus"]["utterances"] == 4
 
 
 def test_broken_recordings_are_named_and_the_others_train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,10 @@ from hypothesis import strategies as st
 
 from subtone.audio import load_audio
 from subtone.errors import StoreError, UsageError
+from subtone.extraction.scratch import alone_if_free
 from subtone.pretraining.frames import FrameCorpus, Sampler, prepare
 from subtone.pretraining.frames.manifest import LONGEST_FRAMES, SHORTEST_FRAMES
+from subtone.pretraining.intensity import ReadyScores, align
 from subtone.upstreams import kaldi
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
 from tests import synthetic
@@ -157,12 +161,69 @@ def test_frames_made_otherwise_are_refused_by_name(files: list[Path], tmp_path: 
         prepare(files[:2], tmp_path / "frames", intensity=Loudness("other"))
     with pytest.raises(StoreError, match=r"num_mel \(80, now 40\)"):
         prepare(files[:2], tmp_path / "frames", num_mel=40)
-    with pytest.raises(StoreError, match="give the intensity model too"):
+    with pytest.raises(StoreError, match="give what scored them too"):
         prepare(files[:3], tmp_path / "frames")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(StoreError, match="holds other files"):
         prepare(files[:2], tmp_path / "other")
+
+
+def test_ready_scores_are_stretched_over_whole_recordings(files: list[Path], tmp_path: Path) -> None:
+    long = synthetic.write(tmp_path / "long.wav", synthetic.utterance(25.0))
+    table = tmp_path / "scores.csv"
+    ramp = np.linspace(0, 1, 7, dtype=np.float32)
+    table.write_text(f"long,{','.join(map(str, ramp))}\nother/{files[0].name},0.25,0.75,,\n")
+    scores = ReadyScores.read(table)
+    made = prepare([long, files[0], files[1]], tmp_path / "frames", intensity=scores)
+    assert made.made_by["intensity"] == hashlib.sha256(table.read_bytes()).hexdigest()
+    assert [Path(one.file) for one in made.failed] == [files[1]]
+    assert "has no score in" in made.failed[0].message
+    for file, curve_of in ((long, ramp), (files[0], [0.25, 0.75])):
+        curves = [made.utterance(i)[1] for i, name in enumerate(made.files) if name == str(file)]
+        joined = np.concatenate([curve for curve in curves if curve is not None])
+        np.testing.assert_allclose(joined, align(curve_of, len(joined)), atol=1e-3)  # kept in half precision
+    assert made.has_intensity
+    assert prepare([long], tmp_path / "frames", intensity=scores).num_frames == 2498
+
+
+def test_ready_scores_that_do_not_fit_are_refused_by_name(files: list[Path], tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    table.write_text("00,0.5\n01,0.5\n")
+    scores = ReadyScores.read(table)
+    (tmp_path / "b").mkdir()
+    shutil.copy(files[1], tmp_path / "b" / "00.wav")
+    with pytest.raises(UsageError, match=r"00\.wav and .*00\.wav share theirs"):
+        prepare([files[0], tmp_path / "b" / "00.wav"], tmp_path / "frames", intensity=scores)
+    part = pd.MultiIndex.from_tuples(
+        [
+            (str(files[0]), pd.Timedelta(0), pd.Timedelta("0.4s")),
+            (str(files[1]), pd.Timedelta(0), pd.NaT),
+        ],
+        names=["file", "start", "end"],
+    )
+    made = prepare(part, tmp_path / "frames", intensity=scores)
+    assert ["scores whole recordings" in one.message for one in made.failed] == [True]
+    table.write_text("00,0.5,70\n")
+    with pytest.raises(UsageError, match=r"scores from 0\.5 to 70; bring all to 0 to 1"):
+        ReadyScores.read(table)
+
+
+def test_waiting_for_another_process_is_told_once(files: list[Path], tmp_path: Path) -> None:
+    told: list[str] = []
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    holder = ExitStack()
+    assert holder.enter_context(alone_if_free(folder / ".lock"))
+
+    def heard(sentence: str) -> None:
+        told.append(sentence)
+        holder.close()
+
+    prepare(files[:1], folder, on_wait=heard)
+    assert told == [f"{folder}: another process prepares frames there; waiting for it"]
+    prepare(files[:1], folder, on_wait=heard)
+    assert len(told) == 1
 
 
 def test_damage_is_told_with_the_way_out(files: list[Path], tmp_path: Path) -> None:

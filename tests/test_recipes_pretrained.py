@@ -220,6 +220,27 @@ def test_the_protocol_says_when_the_intensity_model_was_taught_on_a_measured_cor
     assert "taught on manifest with levels, TEST SPEAKERS INCLUDED" in record["protocol"]["description"]
 
 
+def test_ready_scores_serve_a_recipe_and_the_protocol_says_so(tones: Path, tmp_path: Path) -> None:
+    # One name may stand for one recording only: speakers get clips of other names.
+    table = pd.read_csv(tones)
+    table["new"] = [f"{i:02}.wav" for i in range(len(table))]
+    (tmp_path / "corpus").mkdir()
+    for row in table.itertuples():
+        shutil.copy(tones.parent / row.file, tmp_path / "corpus" / row.new)
+    renamed = table.assign(file=table.pop("new"))
+    renamed.to_csv(tmp_path / "corpus" / "clips.csv", index=False)
+    scores = tmp_path / "scores.csv"
+    scores.write_text("".join(f"{i:02},0.2,0.8,0.4\n" for i in range(len(table))))
+    record = run(
+        {"manifest": tmp_path / "corpus" / "clips.csv"},
+        tmp_path / "out",
+        f"pretraining.intensity={scores}",
+        "pretraining.steps=1",
+    )
+    assert not record["failed"]
+    assert "the intensities are ready scores" in record["protocol"]["description"]
+
+
 def test_an_upstream_from_outside_is_refused(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="pre-trains upstreams of its own; leave --upstream away"):
         run({"manifest": tones}, tmp_path / "out", upstream="fbank")

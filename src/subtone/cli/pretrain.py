@@ -83,8 +83,9 @@ def pretrain(
     intensity: Annotated[
         str,
         typer.Option(
-            metavar="MODEL",
-            help="What scores intensity, where it is needed: [b]default[/b] or a folder.",
+            metavar="MODEL_OR_CSV",
+            help="What scores intensity, where it is needed: [b]default[/b], a model's folder, or a .csv with scores "
+            "that are ready, of any hop: a file's name and then its scores in each row.",
             rich_help_panel=WHAT,
         ),
     ] = "default",
@@ -145,7 +146,7 @@ def pretrain(
     if not found:
         finish(failed, 0, what="inputs")
     from subtone.pretraining.frames import prepare
-    from subtone.pretraining.intensity import IntensityModel
+    from subtone.pretraining.intensity import open_intensity
     from subtone.pretraining.options import PretrainOptions
     from subtone.pretraining.run import check_place, objective_of
     from subtone.pretraining.run import pretrain as run
@@ -175,7 +176,7 @@ def pretrain(
         raise UsageError(
             f"--intensity {intensity}: nothing here looks at intensity; add --masking ems, or --intensity-input"
         )
-    scorer = IntensityModel.load(intensity) if options.needs_intensity else None
+    scorer = open_intensity(intensity) if options.needs_intensity else None
     # Its own folder by default: frames with intensities and without do not go together.
     folder = frames.expanduser() if frames is not None else out / "frames"
     with progress("Decoding", estimate=False) as report_done:
@@ -184,6 +185,7 @@ def pretrain(
             folder,
             intensity=scorer,
             on_progress=lambda state: report_done(state.done, state.total, f"Decoding: {state.sentence()}"),
+            on_wait=say if _is_first() else None,
         )
     failed += [(one.file, one.message) for one in corpus.failed]
     with progress("Training", estimate=False) as report_done:

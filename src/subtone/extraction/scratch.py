@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -134,11 +134,14 @@ def holding(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in_turn(file: Path) -> Iterator[None]:
-    """Hold a file alone within the block, made if new; waits for others who do the same."""
+def alone_in_turn(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a file alone within the block, made if new; waits for others who do the same, and tells that it does."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _flock(descriptor, "alone")
+        if _flock(descriptor, "try") is False:
+            if on_wait is not None:
+                on_wait()
+            _flock(descriptor, "alone")
         yield
     finally:
         os.close(descriptor)

@@ -18,7 +18,7 @@ from subtone.errors import RecipeError
 from subtone.evaluation import Comparison, Evaluation, describe_environment, write_results
 from subtone.extraction import PooledFeatures, clips_of, extract
 from subtone.pretraining.frames import FrameCorpus, prepare
-from subtone.pretraining.intensity import IntensityModel
+from subtone.pretraining.intensity import ReadyScores, open_intensity
 from subtone.pretraining.run import pretrain
 from subtone.protocols import Split
 from subtone.recipes.data import divide, read_corpora, section_for, targets
@@ -201,8 +201,9 @@ def _frames(
     return prepare(
         index,
         folder,
-        intensity=IntensityModel.load(plan.intensity) if plan.needs_intensity else None,
+        intensity=open_intensity(plan.intensity) if plan.needs_intensity else None,
         on_progress=lambda state: tell(f"frames: {state.sentence()}", state.done, state.total),
+        on_wait=lambda sentence: tell(sentence, 0, 1),
     )
 
 
@@ -309,10 +310,12 @@ def _protocol(plan: PretrainingSection, downstreams: Sequence[Downstream]) -> di
     else:
         heard = f"{what} once on all speakers, without labels, TEST SPEAKERS INCLUDED"
     if plan.needs_intensity:
-        taught = sorted(
-            {one.name for one in downstreams} & set(IntensityModel.load(plan.intensity).trained_on)
-        )
-        if taught:
+        scorer = open_intensity(plan.intensity)
+        trained_on = set() if isinstance(scorer, ReadyScores) else set(scorer.trained_on)
+        taught = sorted({one.name for one in downstreams} & trained_on)
+        if isinstance(scorer, ReadyScores):
+            heard += "; the intensities are ready scores, from who knows what speakers"
+        elif taught:
             heard += (
                 f"; the intensities are of a model that was taught on {', '.join(taught)} with levels, TEST SPEAKERS "
                 "INCLUDED"

@@ -186,7 +186,8 @@ class PretrainingSection(_Section):
     audio
         Folders and files of more speech to pre-train on, beside the clips of the corpora.
     intensity
-        Name or folder of the intensity model.
+        Name or folder of the intensity model, or a ``.csv`` of ready scores; see
+        :func:`subtone.pretraining.intensity.open_intensity`.
     share, span
         Of the masking: share of frames aimed at, frames of a span.
     steps, batch_size, accumulate, crop_frames, learning_rate, precision

@@ -83,5 +83,5 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     if differs:
         raise StoreError(
             f"{folder}: was made with another {', another '.join(differs)}; its frames would not fit. Name another "
-            "--frames folder, or delete this one"
+            "folder for the frames, or delete this one"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from subtone.extraction.scratch import alone_in_turn, sweep_scratch
 from subtone.pretraining.frames.corpus import FrameCorpus
 from subtone.pretraining.frames.manifest import LONGEST_FRAMES, SHORTEST_FRAMES, claim, made_by
 from subtone.pretraining.frames.shards import Recording, Single, Utterance, sweep, write_shard
+from subtone.pretraining.intensity.ready import ReadyScores
 from subtone.upstreams import kaldi, passes
 
 #: Recordings to a shard, and frames from which on a shard is closed: what a killed run loses at most.
@@ -43,9 +44,10 @@ def prepare(
     sources: pd.DataFrame | pd.Index | str | Path | Iterable[str | Path],
     folder: str | Path,
     *,
-    intensity: IntensityScorer | None = None,
+    intensity: IntensityScorer | ReadyScores | None = None,
     num_mel: int = 80,
     on_progress: OnProgress | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> FrameCorpus:
     """Turn recordings into log-mel frames on disk; what is there already, by content, is not read again.
 
@@ -60,11 +62,14 @@ def prepare(
     folder
         Of the corpus; made if new. It may hold other recordings beside these.
     intensity
-        Scores every frame; without it only the masking strategies that need none can be used.
+        Scores every frame, or has scores that are ready: then a recording without one fails. Without it only the
+        masking strategies that need none can be used.
     num_mel
         Mel bands.
     on_progress
         Told after each recording how far it is.
+    on_wait
+        Told in a sentence, once, when another process prepares the folder and this one waits for it.
 
     Returns
     -------
@@ -75,12 +80,21 @@ def prepare(
     ------
     StoreError
         If the folder holds frames made otherwise or cannot be written, or if not one recording could be used.
+    UsageError
+        If the ready scores do not tell two of the recordings apart.
     """
     folder, clips = Path(folder), _clips(sources)
     wanted = made_by(num_mel, None if intensity is None else intensity.fingerprint())
+    if isinstance(intensity, ReadyScores):
+        intensity.check(clips)
+
+    def waiting() -> None:
+        if on_wait is not None:
+            on_wait(f"{folder}: another process prepares frames there; waiting for it")
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in_turn(folder / _LOCK):
+        with alone_in_turn(folder / _LOCK, waiting):
             claim(folder, wanted)
             sweep_scratch(folder)
             found = FrameCorpus.open(folder)
@@ -106,7 +120,7 @@ def _clips(sources: pd.DataFrame | pd.Index | str | Path | Iterable[str | Path])
 def _add_missing(
     found: FrameCorpus,
     clips: list[Clip],
-    intensity: IntensityScorer | None,
+    intensity: IntensityScorer | ReadyScores | None,
     num_mel: int,
     on_progress: OnProgress | None,
 ) -> tuple[list[str | None], list[Failure]]:
@@ -153,29 +167,32 @@ def _add_missing(
     return keys, failed
 
 
-def _check_can_add(found: FrameCorpus, intensity: IntensityScorer | None) -> None:
+def _check_can_add(found: FrameCorpus, intensity: IntensityScorer | ReadyScores | None) -> None:
     if intensity is None and found.has_intensity:
         raise StoreError(
             f"{found.folder}: holds frames with intensities, and some of these recordings are not among them; give "
-            "the intensity model too (--intensity), or name another --frames folder"
+            "what scored them too, or name another folder for the frames"
         )
 
 
 def _utterances(
-    reading: Reading, intensity: IntensityScorer | None, num_mel: int
+    reading: Reading, intensity: IntensityScorer | ReadyScores | None, num_mel: int
 ) -> list[Utterance] | Failure:
     """Return the utterances of a recording, or why there are none; silence and noise count as speech."""
     frames = (reading.num_samples - kaldi.WINDOW) // kaldi.HOP + 1
     if frames < SHORTEST_FRAMES:
         return []
-    made = []
     try:
-        for log_mel in _cut(_banks(reading, num_mel), frames):
-            scores = None if intensity is None else np.clip(intensity.from_banks(log_mel), 0.0, 1.0)
-            made.append(Utterance.of(log_mel, scores))
-    except AudioError as error:  # changed meanwhile, or damaged further in
+        banks = _cut(_banks(reading, num_mel), frames)
+        if isinstance(intensity, ReadyScores):
+            curves = _cut(iter([intensity.of(reading.clip, frames)]), frames)
+            return [Utterance.of(*both) for both in zip(banks, curves, strict=True)]
+        return [
+            Utterance.of(one, None if intensity is None else np.clip(intensity.from_banks(one), 0.0, 1.0))
+            for one in banks
+        ]
+    except AudioError as error:  # changed meanwhile, damaged further in, or without a score
         return Failure(reading.clip.file, str(error))
-    return made
 
 
 def _banks(reading: Reading, num_mel: int) -> Iterator[Single]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from subtone.pretraining.intensity.align import align, read_scores
 from subtone.pretraining.intensity.model import IntensityModel
 from subtone.pretraining.intensity.network import IntensityNetwork, IntensityOptions
+from subtone.pretraining.intensity.ready import ReadyScores, open_intensity
 
 __all__ = [
     "IntensityModel",
     "IntensityNetwork",
     "IntensityOptions",
+    "ReadyScores",
     "align",
+    "open_intensity",
     "read_scores",
 ]
