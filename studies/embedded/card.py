@@ -57,10 +57,10 @@ UA % of the same clips as they are and changed, by the models measured above:
     )
     return f"""# {TITLES[name]}
 
-Emotions: {", ".join(labels)}. Upstream: `subtone-mini`, a three-layer encoder cut from Whisper
+Emotions: {", ".join(labels)}. Upstream: `subtone-mini:speech`, a three-layer encoder cut from Whisper
 tiny.en and trained on emotions{_BESIDE};
-means and deviations over all frames and over speech (GAP ‖ SAP). Trained on {record["clips"]} clips, and copies of a sixth
-of them over a telephone and in noise.
+means and deviations over all frames and over speech (GAP ‖ SAP). Trained on {record["clips"]} clips, and copies of a
+sixth of them over a telephone and in noise.
 
 Every figure below is of a model like this one whose encoder *and* classifier were trained without the clips it was
 tested on. RAVDESS, nEMO and ASED were measured on every second clip. Intervals are 95 %, by resampling speakers. The
@@ -129,7 +129,7 @@ _LINES = {
     "telephone": "telephone: 8 kHz, 300–3400 Hz, µ-law",
     "noise": "pink noise 5 to 15 dB below the speech",
 }
-_BESIDE = " (its prosody stream gets no weight here: it cost a point and a half on corpora never heard)"
+_BESIDE = " (without its prosody stream, which cost a point and a half on corpora never heard)"
 
 
 def _percent(share: float | None) -> str:

@@ -65,6 +65,8 @@ class Ship:
         """Features by the encoder that was trained without a hold-out's clips."""
         end = f"-{line}" if line else ""
         speech = read(self.features, f"mini@{holdout}{end}")
+        if not self.prosody:
+            return speech
         beside = read(self.features, f"prosody{end}")
         if speech is None or beside is None:
             return None
@@ -72,8 +74,6 @@ class Ship:
         by = beside.x.reshape(len(beside.rows), 1, NUM_STATISTICS, -1).copy()
         by[:, :, ::2] -= self.standard.mean
         by /= self.standard.scale
-        if not self.prosody:
-            by[:] = 0  # what never varies gets no weight
         return side_by_side([speech, Features(beside.rows, by.reshape(len(by), 1, -1))])
 
     def added(self, holdout: str) -> tuple[Features, ...]:
@@ -178,15 +178,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--only", choices=sorted(NAMES), help="default: both")
     parser.add_argument("--no-copies", action="store_true", help="train on clips as they are alone")
-    parser.add_argument(
-        "--no-prosody", action="store_true", help="classifiers that make nothing of the stream"
-    )
+    parser.add_argument("--no-prosody", action="store_true", help="stand on the encoder alone")
     parser.add_argument(
         "--measure-only", type=Path, metavar="JSON", help="write figures of four emotions, no model"
     )
     given = parser.parse_args()
-    upstream = upstreams.load("subtone-mini")
+    upstream = upstreams.load("subtone-mini:speech" if given.no_prosody else "subtone-mini")
     described = json.loads((shipping.ROOT / "subtone-mini" / "config.json").read_text(encoding="utf-8"))
     ship = Ship(
         given.cache,
@@ -202,8 +201,6 @@ def main() -> None:
         return
     target = Path(__file__).parent / "results" / "shipped.json"
     target.parent.mkdir(exist_ok=True)
-    if target.exists():
-        results = json.loads(target.read_text(encoding="utf-8"))
     for name, labels in NAMES.items():
         if given.only and name != given.only:
             continue
@@ -235,6 +232,8 @@ def main() -> None:
     command = "python studies/embedded/ship.py --cache CACHE --features FEATURES --models src/subtone/models"
     command += " --no-prosody" * given.no_prosody + " --no-copies" * given.no_copies
     results["environment"] = describe_environment(seeds=SEEDS, command=command, device="cpu")
+    if target.exists():
+        results = {**json.loads(target.read_text(encoding="utf-8")), **results}
     target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

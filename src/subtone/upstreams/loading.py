@@ -16,6 +16,7 @@ from subtone.upstreams import filterbank, prosody, registry, shipping
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import open_checkpoint
 from subtone.upstreams.filterbank import FilterBank, FilterBankOptions
+from subtone.upstreams.mini import ALONE
 from subtone.upstreams.prosody import ProsodyUpstream
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,8 +40,9 @@ def load(
     ----------
     name_or_folder
         ``"fbank"``, ``"fbank:40+deltas"``, ``"prosody"``; an upstream that ships with Subtone,
-        ``"subtone-mini"``; a folder with ``config.json`` and ``model.safetensors``; or a hub name such as
-        ``"facebook/wav2vec2-base"``, looked up in the local cache first.
+        ``"subtone-mini"`` (``"subtone-mini:speech"`` without the prosody beside it); a folder with
+        ``config.json`` and ``model.safetensors``; or a hub name such as ``"facebook/wav2vec2-base"``, looked up
+        in the local cache first.
     device
         Where to compute, e.g. ``"cuda"``.
     dtype
@@ -75,7 +77,7 @@ def load(
     if name == prosody.NAME:
         return ProsodyUpstream(device)
     folder = Path(name if not name.startswith("~") else os.path.expanduser(name))
-    inside = shipping.folder_of(name)
+    inside = shipping.folder_of(name.removesuffix(ALONE))
     if inside is not None:
         upstream = _open(inside, name, None)
     elif folder.is_dir():

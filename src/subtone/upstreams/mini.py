@@ -33,6 +33,8 @@ from subtone.upstreams.surveys import LevelSurvey, Survey, of_kind, one_each
 from subtone.upstreams.whisper import WhisperCore, WhisperUpstream
 
 MODEL_TYPE = "subtone-mini"
+ALONE = ":speech"
+"""What follows the name to have the encoder without the prosody beside it."""
 _ENCODER = (
     "d_model",
     "encoder_layers",
@@ -82,7 +84,7 @@ class MiniUpstream(Upstream):
                     f"upstream {checkpoint.name!r}: config.json: encoder: unknown setting {key!r}; "
                     + nearest(str(key), _ENCODER)
                 )
-        beside = config.get("prosody")
+        beside = None if checkpoint.name.endswith(ALONE) else config.get("prosody")
         self._described: dict[str, Any] | None = None if beside is None else dict(beside)
         self._standardised = Standardisation() if beside is None else Standardisation.from_dict(beside)
         self._checkpoint = checkpoint
