@@ -34,10 +34,12 @@ def test_each_figure_of_the_readme_stands_in_the_studys_table() -> None:
             assert cell == table[row[0]][header.index(study)], (row[0], study)
 
 
-def test_the_shipped_models_card_has_the_figures_of_its_study() -> None:
-    results = json.loads((ROOT / "studies/default-model/results.json").read_text(encoding="utf-8"))
-    card = (ROOT / "src/subtone/models/default/card.md").read_text(encoding="utf-8")
-    assert f"**{100 * results['speakers']['ua']:.1f} %**" in card
-    assert f"**{100 * results['corpora']['ua']:.1f} %**" in card
-    config = json.loads((ROOT / "src/subtone/models/default/config.json").read_text(encoding="utf-8"))
-    assert config["temperature"] == pytest.approx(results["temperature"]["corpora"])
+@pytest.mark.parametrize("name", ["default", "default-7"])
+def test_the_shipped_models_cards_have_the_figures_of_their_study(name: str) -> None:
+    results = json.loads((ROOT / "studies/embedded/results/shipped.json").read_text(encoding="utf-8"))[name]
+    card = (ROOT / "src/subtone/models" / name / "card.md").read_text(encoding="utf-8")
+    for part in ("speakers", "corpora"):
+        assert f"**{100 * results[part]['figures']['ua']:.1f} %**" in card
+        assert f"error {100 * results[part]['calibration_error']:.1f} points" in card
+    config = json.loads((ROOT / "src/subtone/models" / name / "config.json").read_text(encoding="utf-8"))
+    assert config["temperature"] == pytest.approx(results["corpora"]["temperature"])

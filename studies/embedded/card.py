@@ -129,7 +129,7 @@ _LINES = {
     "telephone": "telephone: 8 kHz, 300–3400 Hz, µ-law",
     "noise": "pink noise 5 to 15 dB below the speech",
 }
-_BESIDE = " (without its prosody stream, which cost a point and a half on corpora never heard)"
+_BESIDE = " (without its prosody stream, which cost a point on corpora never heard)"
 
 
 def _percent(share: float | None) -> str:
