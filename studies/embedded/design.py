@@ -28,7 +28,7 @@ LARGE = ("ravdess", "nemo", "ased")
 
 def read(folder: Path, name: str) -> Features | None:
     """What features.py wrote."""
-    line = next((f"-{line}" for line in ("telephone", "noise") if name.endswith(f"-{line}")), "")
+    line = next((f"-{line}" for line in ("telephone", "noise", "silence") if name.endswith(f"-{line}")), "")
     parts = []
     for part in name.removesuffix(line).split("+"):
         part, _, layers = part.partition(":")  # a:3 are the first 3 layers of a, its input apart

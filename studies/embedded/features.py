@@ -25,6 +25,7 @@ from student import frames
 from subtone import upstreams
 from subtone.extraction import pool_wave
 from subtone.pooling import pool
+from subtone.speech import SpeechSegments
 from subtone.upstreams.whisper import WhisperUpstream, log_mel
 
 STATISTICS = ("gap_mean", "gap_std", "sap_mean", "sap_std")
@@ -56,6 +57,17 @@ def noise(wave: Wave, rng: np.random.Generator) -> Wave:
 
 
 LINES: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {"telephone": telephone, "noise": noise}
+SILENCE = "silence"  # the one line that moves where speech is
+
+
+def silence(wave: Wave, speech: SpeechSegments, rng: np.random.Generator) -> tuple[Wave, SpeechSegments]:
+    """Half a second to six seconds without a voice at both ends, digital silence or faint noise."""
+    before, after = (int(16_000 * rng.uniform(0.5, 6)) for _ in range(2))
+    level = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-4, -2.5)
+    longer = level * rng.standard_normal(before + len(wave) + after)
+    longer[before : before + len(wave)] = wave
+    moved = SpeechSegments(speech.starts + before, speech.ends + before, len(longer))
+    return longer.astype(np.float32), moved
 
 
 def extract(
@@ -74,7 +86,9 @@ def extract(
         speech = cache.speech(row)
         if line is not None or precision == "fp32":
             wave = cache.wave(row)
-            if line is not None:
+            if line == SILENCE:
+                wave, speech = silence(wave, speech, np.random.default_rng(int(row)))
+            elif line is not None:
                 wave = LINES[line](wave, np.random.default_rng(int(row)))
         if precision == "fp32":
             found.append(pool_wave(loaded, wave, speech, STATISTICS).matrix(STATISTICS)[0])
@@ -112,7 +126,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--line", choices=sorted(LINES))
+    parser.add_argument("--line", choices=(*LINES, SILENCE))
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip of the large corpora")
     parser.add_argument("--of-all", action="store_true", help="every n-th of all corpora")

@@ -39,7 +39,7 @@ from subtone.training import train_final
 from subtone.upstreams import shipping
 from subtone.upstreams.prosody import Standardisation
 
-LINES = ("telephone", "noise")
+LINES = ("telephone", "noise", "silence")
 NEVER = -1e4  # logit of a class that training did not have
 SEEDS = (0, 1, 2, 3, 4)
 # Half of what suits best in accuracy: the two bundles and the encoder have to stay below 25 MB together.
