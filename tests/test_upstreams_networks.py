@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from subtone import upstreams
 from subtone.extraction.backends import open_backend
 from subtone.upstreams import FilterBank
+from subtone.upstreams.batch_norm import ValidBatchNorm
 from subtone.upstreams.mockingjay import MockingjayUpstream
 from subtone.upstreams.npc import NpcUpstream
 from tests.network_cases import encoder, ragged, upstream
@@ -170,6 +171,22 @@ def test_extract_leaves_the_mode_of_the_network_as_it_was(family: str) -> None:
     before = [part.training for part in own.module.modules()]
     np.testing.assert_array_equal(own.extract([noise(2_000)])[0], wanted)
     assert [part.training for part in own.module.modules()] == before
+
+
+def test_encode_leaves_batch_norms_as_they_were_and_never_mixes_clips() -> None:
+    own = upstream("npc")
+    own.module.train()
+    own.module.requires_grad_(False)
+    norms = [part for part in own.module.modules() if isinstance(part, ValidBatchNorm)]
+    statistics = [part.running_mean.clone() for part in norms]
+    own.encode([noise(2_000), noise(3_000)])
+    assert norms
+    assert all(part.training for part in own.module.modules())
+    for part, before in zip(norms, statistics, strict=True):
+        assert torch.equal(part.running_mean, before)
+    own.module.eval()
+    own.encode([noise(2_000)])
+    assert not any(part.training for part in own.module.modules())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,7 @@ import abc
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -24,6 +25,7 @@ from subtone.upstreams.batch_norm import ValidBatchNorm
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
 from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.filterbank import Cmvn, FilterBank, FilterBankOptions
+from subtone.upstreams.mode import evaluation
 from subtone.upstreams.precision import full_precision
 from subtone.upstreams.surveys import Survey
 
@@ -61,18 +63,20 @@ class NetworkOptions:
         return self.num_mel * (self.deltas + 1)
 
 
-def check_counts(family: str, options: NetworkOptions, names: Iterable[str]) -> None:
-    """Refuse options that must be whole numbers of at least 1 and are not.
+def check_counts(family: str, options: NetworkOptions, most: Mapping[str, int]) -> None:
+    """Refuse options that must be whole numbers from 1 to a most and are not.
+
+    A saved network from a stranger must not ask for all memory.
 
     Raises
     ------
     UpstreamError
         Naming the first.
     """
-    for name in names:
+    for name, highest in most.items():
         value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UpstreamError(f"{family}: {name} must be a whole number of at least 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
+            raise UpstreamError(f"{family}: {name} must be a whole number from 1 to {highest}, got {value!r}")
 
 
 def check_shares(family: str, options: NetworkOptions, names: Iterable[str]) -> None:
@@ -260,11 +264,12 @@ class FilterBankNetworkUpstream(Upstream):
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:
         """Encode clips of any lengths as one batch; see `Upstream.encode`."""
         banks = self._features().encode(waves, surveys)
-        for part in self._encoder.modules():
-            if isinstance(part, ValidBatchNorm) and part.training:
-                part.eval()  # its batch statistics would mix the clips
         features = banks.frames[:, 0].to(self.dtype)  # (batch, frames, input_dim)
-        with full_precision(self.device):
+        with ExitStack() as stack:
+            for part in self._encoder.modules():
+                if isinstance(part, ValidBatchNorm):
+                    stack.enter_context(evaluation(part))  # batch statistics would mix the clips
+            stack.enter_context(full_precision(self.device))
             layers: Tensor = self._encoder(features, banks.mask)  # (layers, batch, frames, dim)
         frames = layers.transpose(0, 1).masked_fill(~banks.mask[:, None, :, None], 0.0)
         return Encoded(frames, banks.mask, banks.too_short)

@@ -27,6 +27,7 @@ from subtone.upstreams.filterbank_network import (
 
 _INITIAL_STD = 0.02
 _EPS = 1e-12
+_MOST = {"hidden": 4096, "layers": 64, "heads": 64, "feed_forward": 16_384}
 _LONG = 1024  # frames from which on plain products of attention no longer fit the caches
 
 
@@ -63,7 +64,7 @@ class MockingjayOptions(NetworkOptions):
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        check_counts("mockingjay", self, ("hidden", "layers", "heads", "feed_forward"))
+        check_counts("mockingjay", self, _MOST)
         check_shares("mockingjay", self, ("dropout", "attention_dropout"))
         if self.hidden % 2 or self.hidden % self.heads:
             raise UpstreamError(

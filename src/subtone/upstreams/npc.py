@@ -25,6 +25,8 @@ from subtone.upstreams.filterbank_network import (
     unless_full,
 )
 
+_MOST = {"hidden": 4096, "blocks": 32, "kernel": 255, "hidden_frames": 255, "groups": 64, "codes": 4096}
+
 
 @dataclass(frozen=True)
 class NpcOptions(NetworkOptions):
@@ -70,7 +72,7 @@ class NpcOptions(NetworkOptions):
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        check_counts("npc", self, ("hidden", "blocks", "kernel", "hidden_frames", "groups", "codes"))
+        check_counts("npc", self, _MOST)
         check_shares("npc", self, ("dropout",))
         for name in ("kernel", "hidden_frames"):
             if getattr(self, name) % 2 == 0:
