@@ -59,12 +59,16 @@ def finished(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(finished: Path, job: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((work_of(finished) / "runs" / job / "run.json").read_text())
+    document: dict[str, Any] = json.loads((runs_of(finished) / job / "run.json").read_text())
     return document
 
 
 def work_of(finished: Path) -> Path:
     return finished.with_name(finished.name + ".work")
+
+
+def runs_of(finished: Path) -> Path:
+    return work_of(finished) / "ems-npc" / "runs"
 
 
 def test_each_variant_is_measured_and_compared(finished: Path) -> None:
@@ -120,6 +124,19 @@ def test_the_same_call_trains_nothing_again_and_ends_in_the_same_result(
     assert again["systems"] == first["systems"]
 
 
+def test_recipes_share_frames_and_nothing_else_of_a_work_folder(
+    finished: Path, tones: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(work_of(finished), tmp_path / "work")
+    run({"manifest": tones}, tmp_path / "out", "name=mine", "pretraining.steps=1", store=tmp_path / "work")
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"frames", "ems-npc", "mine"}
+    tables = {path.name for path in (work_of(finished) / "frames").glob("table-*")}
+    assert {path.name for path in (tmp_path / "work" / "frames").glob("table-*")} == tables
+    share = recipes.load("ems-npc", [*QUICK, "pretraining.share=1.0"]).pretraining
+    assert share is not None
+    assert share.share == 1
+
+
 def test_a_work_folder_of_other_settings_is_refused_with_the_setting(
     finished: Path, tones: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +147,7 @@ def test_a_work_folder_of_other_settings_is_refused_with_the_setting(
 
 
 def test_its_upstreams_can_be_used_elsewhere(finished: Path) -> None:
-    upstream = upstreams.load(work_of(finished) / "runs" / "ems-fold1-run1" / "upstream")
+    upstream = upstreams.load(runs_of(finished) / "ems-fold1-run1" / "upstream")
     assert upstream.extract([synthetic.utterance()])[0].shape[0] == upstream.num_layers
 
 
@@ -185,6 +202,9 @@ def test_corpora_with_other_numbers_of_folds_are_refused_before_the_work(
     [
         (["pretraining.variants={plain: {masking: emz}}", "compare=[]"], "emz.*did you mean 'ems'"),
         (["compare=[[plain, emt]]"], "compare: no system 'emt'; there are: plain, ems"),
+        (["name=frames"], "'frames' cannot be the folder of what is pre-trained"),
+        (["name=a/b"], "'a/b' cannot be the folder of what is pre-trained"),
+        (["pretraining.share=1.1"], "pretraining.share"),
         (["upstream=fbank"], "either 'upstream' or 'pretraining'"),
         (["pretraining.size=smal"], "did you mean 'small'"),
         (["pretraining.steps=0"], "pretraining.steps"),

@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="working folder, outside the repository")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     given = parser.parse_args()
-    out = given.out / given.architecture
+    out, recipe = given.out / given.architecture, f"ems-{given.architecture}"
+    work = given.out / f"{given.architecture}.work"
     last = [0.0]
 
     def tell(doing: str, done: int, total: int) -> None:
@@ -56,10 +57,10 @@ def main() -> None:
             print(f"{doing} ({done} of {total})", file=sys.stderr, flush=True)
 
     recipes.run(
-        f"ems-{given.architecture}",
+        recipe,
         named_paths(given.corpus),
         out=out,
-        store=given.out / f"{given.architecture}.work",
+        store=work,
         overrides=[
             *SETTINGS,
             f"pretraining.steps={STEPS[given.architecture]}",
@@ -71,7 +72,7 @@ def main() -> None:
     )
     curves = out / "curves"
     curves.mkdir()
-    for run in sorted((given.out / f"{given.architecture}.work" / "runs").iterdir()):
+    for run in sorted((work / recipe / "runs").iterdir()):
         shutil.copy(run / "curves.csv", curves / f"{run.name}.csv")
     print(out)
 

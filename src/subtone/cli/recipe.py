@@ -121,9 +121,8 @@ def run(
         say(f"{system}: {evaluation.sentence()}")
     if "pretraining" in record:
         kept = recipes.work_folder(folder, store.expanduser() if store is not None else None)
-        say(
-            f"{len(record['pretraining']['runs'])} pre-trained upstreams: {kept / 'runs' / 'NAME' / 'upstream'}"
-        )
+        places = kept / record["recipe"] / "runs" / "NAME" / "upstream"
+        say(f"{len(record['pretraining']['runs'])} pre-trained upstreams: {places}")
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")

@@ -100,7 +100,8 @@ def run_pretrained(
     out, overwrite
         See :func:`subtone.recipes.run`.
     work
-        Folder of frames, pre-training runs and features. What is finished there is not done again.
+        Folder of frames, and in a folder of the recipe's name pre-training runs and features. What is finished there
+        is not done again.
     device
         Where upstreams are trained and compute.
     tell
@@ -122,13 +123,13 @@ def run_pretrained(
     if unreadable:  # folds of what is left, before anything is trained on them
         downstreams = [_downstream(recipe, one.name, one.path, unreadable) for one in downstreams]
         num_folds = _equal_folds(plan, downstreams)
-    jobs = _jobs(plan, num_folds)
+    jobs, own = _jobs(plan, num_folds), work / recipe.name
     runs: dict[str, Any] = {}
     for i, job in enumerate(jobs):
         heard = frames if job.fold is None else frames.without(_unheard(downstreams, job.fold, frames))
-        runs[job.name] = _pretrain(plan, job, heard, work / "runs" / job.name, device, tell, (i, len(jobs)))
+        runs[job.name] = _pretrain(plan, job, heard, own / "runs" / job.name, device, tell, (i, len(jobs)))
     trained = time.perf_counter()
-    answers = [_answers(recipe, one, jobs, work, device, tell) for one in downstreams]
+    answers = [_answers(recipe, one, jobs, own, device, tell) for one in downstreams]
     tell("scoring", 0, 1)
     systems: dict[str, Evaluation] = {}
     comparisons: list[Comparison] = []
@@ -249,15 +250,15 @@ def _pretrain(
 
 
 def _answers(
-    recipe: Recipe, one: Downstream, jobs: Sequence[Job], work: Path, device: str, tell: OnProgress
+    recipe: Recipe, one: Downstream, jobs: Sequence[Job], own: Path, device: str, tell: OnProgress
 ) -> Answers:
     """Measure all upstreams on one corpus."""
     plan = recipe.pretraining
     assert plan is not None
     split, wanted = one.split, targets(one.split)
     classes = len(split.protocol.classes)
-    networks = [_network(work / "runs" / job.name / "upstream", device) for job in jobs]
-    features = _features(recipe, one, StackedUpstream(networks), work / "features" / one.name, tell)
+    networks = [_network(own / "runs" / job.name / "upstream", device) for job in jobs]
+    features = _features(recipe, one, StackedUpstream(networks), own / "features" / one.name, tell)
     layers = networks[0].num_layers
     rows = len(recipe.seeds) * plan.repeats
     scores: dict[str, Scores] = {
@@ -268,8 +269,8 @@ def _answers(
         for i, job in enumerate(jobs):
             tell(f"{one.name}: training on {job.name}", i, len(jobs))
             folds = split.folds if job.fold is None else split.folds[job.fold : job.fold + 1]
-            own = np.ascontiguousarray(x[:, i * layers : (i + 1) * layers])
-            fitted = train_frozen(own, wanted, folds, recipe.seeds, classes, recipe.training.options)
+            held = np.ascontiguousarray(x[:, i * layers : (i + 1) * layers])
+            fitted = train_frozen(held, wanted, folds, recipe.seeds, classes, recipe.training.options)
             tested = np.concatenate([fold.test for fold in folds])
             at = slice(job.repeat * len(recipe.seeds), (job.repeat + 1) * len(recipe.seeds))
             name = recipe.named(job.variant, system_name)

@@ -157,6 +157,6 @@ def run(
 
 
 def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
-    """Return where a recipe that pre-trains keeps frames and runs (``runs/NAME/upstream``): see :func:`run`."""
+    """Return where a recipe that pre-trains keeps frames (``frames``) and runs (``RECIPE/runs/NAME/upstream``)."""
     target = Path(out)
     return Path(store) if store is not None else target.with_name(target.name + ".work")

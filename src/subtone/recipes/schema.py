@@ -166,6 +166,7 @@ _BUDGET = {
         "batch_size",
         "accumulate",
         "crop_frames",
+        "min_frames",
         "learning_rate",
         "precision",
     )
@@ -190,7 +191,7 @@ class PretrainingSection(_Section):
         :func:`subtone.pretraining.intensity.open_intensity`.
     share, span
         Of the masking: share of frames aimed at, frames of a span.
-    steps, batch_size, accumulate, crop_frames, learning_rate, precision
+    steps, batch_size, accumulate, crop_frames, min_frames, learning_rate, precision
         See :class:`subtone.pretraining.options.PretrainOptions`; null takes what suits architecture and size.
     leave_out
         ``"test-speakers"``: each fold pre-trains upstreams of its own, which never hear its test speakers.
@@ -206,12 +207,13 @@ class PretrainingSection(_Section):
     variants: dict[str, VariantSection] = Field(min_length=1)
     audio: list[str] = []
     intensity: str = "default"
-    share: float = Field(default=0.15, gt=0, lt=1)
+    share: float = Field(default=0.15, gt=0, le=1)
     span: int = Field(default=7, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     accumulate: int | None = Field(default=None, ge=1)
-    crop_frames: int | None = Field(default=None, ge=1)
+    crop_frames: int | None = Field(default=None, ge=2)
+    min_frames: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] | None = None
     leave_out: Literal["test-speakers", "nothing"] = "test-speakers"
@@ -309,6 +311,12 @@ class Recipe(_Section):
         if (self.upstream is None) == (self.pretraining is None):
             raise ValueError(
                 "a recipe has either 'upstream' or 'pretraining', which makes upstreams of its own"
+            )
+        if self.pretraining is not None and (
+            not self.name.strip(". ") or {"/", "\\"} & set(self.name) or self.name == "frames"
+        ):
+            raise ValueError(
+                f"name: {self.name!r} cannot be the folder of what is pre-trained; choose another"
             )
         for pair in self.compare:
             for system in pair:
