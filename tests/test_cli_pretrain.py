@@ -137,9 +137,24 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_decoded(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_of_processes_that_train_together_the_first_tells_what_all_refuse(
+    call: Any, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = ("pretrain", "mockingjay", recordings, "--out", tmp_path / "run", "--masking", "none")
+    told = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        ended = call(*refused)
+        assert ended.code == 2
+        told.append(ended.err)
+    assert "masking 'none' hides none" in told[0]
+    assert told[1] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("npc", "--min-frames", "0"), "min_frames must be a whole number from 1"),
         (("mockingjy",), "did you mean 'mockingjay'"),
         (("npc", "--masking", "emss"), "did you mean 'ems"),
         (("npc", "--intensity", "model"), "nothing here looks at intensity"),

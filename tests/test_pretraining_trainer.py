@@ -302,6 +302,42 @@ def test_a_finished_run_without_its_curves_is_still_finished(corpus: FrameCorpus
     assert pretrain("npc", corpus, tmp_path / "run", options=given).result == first.result
 
 
+def test_short_utterances_are_left_out_and_told(corpus: FrameCorpus, tmp_path: Path) -> None:
+    given = options("npc", steps=1, min_frames=100)
+    run = pretrain("npc", corpus, tmp_path / "run", options=given)
+    kept = corpus.select(corpus.lengths >= 100)
+    assert 0 < len(kept) < len(corpus)
+    about = json.loads((run.folder / "run.json").read_text())["corpus"]
+    assert (about["digest"], about["utterances"]) == (kept.digest, len(kept))
+    assert about["left_out_as_short"] == len(corpus) - len(kept)
+    longest = corpus.lengths.max()
+    with pytest.raises(UsageError, match=f"no utterance has {longest + 1} frames, the longest {longest}"):
+        pretrain("npc", corpus, tmp_path / "none", options=options("npc", min_frames=int(longest) + 1))
+
+
+def test_a_run_from_before_a_setting_goes_on_with_its_default(corpus: FrameCorpus, tmp_path: Path) -> None:
+    given = options("npc", steps=1)
+    first = pretrain("npc", corpus, tmp_path / "run", options=given)
+    about = json.loads((first.folder / "run.json").read_text())
+    del about["settings"]["min_frames"]
+    (first.folder / "run.json").write_text(json.dumps(about))
+    assert pretrain("npc", corpus, first.folder, options=given).result == first.result
+
+
+def test_what_a_killed_run_had_half_written_is_gone_when_it_is_taken_up(
+    corpus: FrameCorpus, tmp_path: Path
+) -> None:
+    given = options("npc", steps=1)
+    run = pretrain("npc", corpus, tmp_path / "run", options=given)
+    half = [run.upstream / ".model.safetensors.123", run.folder / ".run.json.45"]
+    for path in half:
+        path.write_text("half")
+    (run.upstream / ".hidden.mine").write_text("mine")
+    pretrain("npc", corpus, tmp_path / "run", options=given)
+    assert not any(path.exists() for path in half)
+    assert (run.upstream / ".hidden.mine").exists()
+
+
 def test_two_at_once_in_one_folder_do_not_mix(corpus: FrameCorpus, tmp_path: Path) -> None:
     run, given = tmp_path / "run", options("npc", steps=2)
     run.mkdir()
@@ -343,13 +379,20 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(
     corpus: FrameCorpus, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        PretrainingError, match=r"no finite number; try a lower --learning-rate \(now 1e\+30\)"
+        PretrainingError, match=r"try a lower learning rate \(now 1e\+30\); the last checkpoint"
     ):
         pretrain(
             "mockingjay",
             corpus,
             tmp_path / "run",
             options=options(learning_rate=1e30, warmup_share=0.0, checkpoint_every=1, steps=40),
+        )
+    with pytest.raises(PretrainingError, match=r"no finite number; .*; there is no checkpoint yet"):
+        pretrain(
+            "mockingjay",
+            corpus,
+            tmp_path / "none",
+            options=options(learning_rate=1e30, warmup_share=0.0, checkpoint_every=40, steps=40),
         )
     newest = load_file(sorted((tmp_path / "run" / "checkpoint").iterdir())[-1])
     assert all(bool(torch.isfinite(value).all()) for value in newest.values())
@@ -400,7 +443,7 @@ except PretrainingError as error:
         cwd=Path(__file__).resolve().parents[1],
     )
     assert "not enough memory for 30 utterances of up to 2000 frames" in done.stdout, done.stderr
-    assert "give a smaller --batch-size" in done.stdout
+    assert "give a smaller batch size" in done.stdout
 
 
 def test_the_state_of_chance_of_the_caller_is_left_alone(corpus: FrameCorpus, tmp_path: Path) -> None:
@@ -429,6 +472,8 @@ def test_settings_of_the_papers_are_there_by_name() -> None:
     assert (mockingjay.optimiser, mockingjay.learning_rate, mockingjay.warmup_share) == ("adamw", 2e-4, 0.07)
     assert (mockingjay.batch_size, mockingjay.accumulate, mockingjay.steps) == (4, 4, 1_000_000)
     assert (npc.optimiser, npc.learning_rate, npc.batch_size, npc.crop_frames) == ("adam", 1e-3, 32, 1500)
+    assert (npc.min_frames, mockingjay.min_frames) == (201, 201)
+    assert PretrainOptions.defaults("npc").min_frames == 20
     assert (npc.masking, mockingjay.masking, npc.clip_norm, npc.steps) == ("none", "random", 5.0, 335_000)
     for masking, wanted in (("random", False), ("ems", True), ("ems-nms", True), ("ems-sample", True)):
         told = PretrainOptions.defaults("mockingjay", masking=masking)

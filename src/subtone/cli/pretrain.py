@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +12,10 @@ import typer
 
 from subtone.cli.inputs import recordings
 from subtone.cli.options import choice, examples, flowing
-from subtone.cli.outcome import finish, say
+from subtone.cli.outcome import NOTHING_DONE, Stop, finish, say
 from subtone.cli.output import write
 from subtone.cli.progress import progress
-from subtone.errors import UsageError
+from subtone.errors import SubtoneError, UsageError
 
 EPILOG = examples(
     "subtone pretrain mockingjay recordings/ --out runs/plain",
@@ -27,7 +29,22 @@ _ARCHITECTURES, _SIZES = ("mockingjay", "npc"), ("small", "mini", "paper", "tiny
 _MASKINGS = ("none", "random", "ems", "ems-nms", "ems-sample")
 
 
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Have the first of the processes that train together tell what all of them refuse.
+
+    What has a cause, such as memory that ran out, may have befallen one alone, which tells it.
+    """
+    try:
+        yield
+    except SubtoneError as error:
+        if _is_first() or error.__cause__ is not None:
+            raise
+        raise Stop(NOTHING_DONE) from None
+
+
 @flowing
+@_told_once()
 def pretrain(
     architecture: Annotated[str, typer.Argument(**choice(*_ARCHITECTURES), help="What is trained.")],
     paths: Annotated[
@@ -105,6 +122,14 @@ def pretrain(
             rich_help_panel=HOW,
         ),
     ] = None,
+    min_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="FRAMES",
+            help="Leave out utterances of fewer frames; 20 by default, 201 with the paper's size.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest.", rich_help_panel=HOW)] = None,
     precision: Annotated[
         str,
@@ -163,6 +188,7 @@ def pretrain(
         batch_size=batch_size,
         accumulate=accumulate,
         crop_frames=crop,
+        min_frames=min_frames,
         learning_rate=learning_rate,
         precision=precision,
         seed=seed,

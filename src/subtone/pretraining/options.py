@@ -39,6 +39,8 @@ class PretrainOptions:
         Batches to an update, in each process.
     crop_frames
         Longest stretch taken of an utterance, in frames of 10 ms; None for all of it.
+    min_frames
+        Utterances of fewer frames are left out; a frame corpus holds none of fewer than 20.
     optimiser, learning_rate
         AdamW with its weight decay of 0.01, or Adam; the highest rate.
     schedule, warmup_share
@@ -72,6 +74,7 @@ class PretrainOptions:
     batch_size: int = 16
     accumulate: int = 1
     crop_frames: int | None = 400
+    min_frames: int = 20
     optimiser: Optimiser = "adamw"
     learning_rate: float = 5e-4
     schedule: Schedule = "linear"
@@ -87,7 +90,8 @@ class PretrainOptions:
 
     def __post_init__(self) -> None:
         """Refuse values out of range; the strategy's own are checked with it."""
-        for name in ("steps", "batch_size", "accumulate", "devices", "checkpoint_every", "keep", "log_every"):
+        counts = ("steps", "batch_size", "accumulate", "devices", "checkpoint_every", "keep", "log_every")
+        for name in (*counts, "min_frames"):
             _check_count(name, getattr(self, name))
         if self.crop_frames is not None:
             _check_count("crop_frames", self.crop_frames, least=2)  # one alone has no batch statistics
@@ -184,12 +188,14 @@ _SIZES: dict[tuple[str, str], dict[str, Any]] = {
         "batch_size": 4,
         "accumulate": 4,
         "crop_frames": 2000,  # no utterance of a frame corpus is longer
+        "min_frames": 201,
         "steps": 1_000_000,
         "checkpoint_every": 5000,
     },
     ("npc", "paper"): {
         "batch_size": 32,
         "crop_frames": 1500,
+        "min_frames": 201,
         "steps": 335_000,
         "checkpoint_every": 5000,
     },

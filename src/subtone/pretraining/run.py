@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from subtone.pretraining.loading import Loader
 from subtone.pretraining.objectives import ARCHITECTURES, Objective, build_objective
 from subtone.pretraining.options import PretrainOptions, learning_rate
 from subtone.pretraining.trainer import OnProgress, Totals, Trainer
-from subtone.upstreams.files import write_whole
+from subtone.upstreams.files import sweep_partial, write_whole
 from subtone.upstreams.filterbank_network import FilterBankEncoder
 
 SCHEMA = 1
@@ -88,14 +88,16 @@ def pretrain(
         If the folder holds a run with other settings, or another corpus, or another process trains there; if a loss
         is not finite, memory runs out, or a checkpoint is damaged.
     UsageError
-        If the corpus is empty or lacks what the options need.
+        If the corpus is empty, holds no utterance long enough, or lacks what the options need.
     """
     options = PretrainOptions.defaults(architecture) if options is None else options
     objective = objective_of(architecture, options)
     _check(corpus, objective, options)
+    whole, corpus = corpus, corpus.select(corpus.lengths >= options.min_frames)
     with _alone_in(Path(out)):
         fabric = _launched(options)
-        run = _Run(architecture, corpus, Path(out), options, fabric, objective)
+        left_out = len(whole) - len(corpus)
+        run = _Run(architecture, corpus, left_out, Path(out), options, fabric, objective)
         cuda = [fabric.device] if fabric.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=cuda):
@@ -105,7 +107,7 @@ def pretrain(
                 raise
             raise PretrainingError(
                 f"{out}: not enough memory for {options.batch_size} utterances of up to {options.crop_frames or 2000} "
-                "frames at a time; give a smaller --batch-size (with a larger --accumulate) or --crop"
+                "frames at a time; give a smaller batch size (with more batches to an update) or shorter crops"
             ) from error
 
 
@@ -142,12 +144,12 @@ def check_place(folder: Path) -> None:
         If it is a file, or holds something else.
     """
     if folder.exists() and not folder.is_dir():
-        raise PretrainingError(f"{folder}: is a file; name a new --out folder")
+        raise PretrainingError(f"{folder}: is a file; name a new folder for the run")
     if not folder.is_dir() or (folder / RUN).exists():
         return
     # Hidden: the lock, and what a killed run had half written.
     if any(path.name != FRAMES and path.name[0] != "." for path in folder.iterdir()):
-        raise PretrainingError(f"{folder}: holds other files and no {RUN}; name a new --out folder")
+        raise PretrainingError(f"{folder}: holds other files and no {RUN}; name a new folder for the run")
 
 
 @contextmanager
@@ -163,11 +165,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
             free = stack.enter_context(alone_if_free(folder / _LOCK))
         except OSError as error:
             raise PretrainingError(
-                f"{folder}: cannot be written: {error.strerror or error}; name another --out folder"
+                f"{folder}: cannot be written: {error.strerror or error}; name another folder for the run"
             ) from error
         if not free:
             raise PretrainingError(
-                f"{folder}: another process is training there; wait for its end, or name another --out folder"
+                f"{folder}: another process is training there; wait for its end, or name another folder for the "
+                "run"
             )
         yield
 
@@ -186,12 +189,18 @@ def _check(corpus: FrameCorpus, objective: Objective, options: PretrainOptions) 
             f"{corpus.folder}: has no intensities, which this masking or objective needs; prepare the recordings in "
             "another folder with an intensity model"
         )
-    longest = min(int(corpus.lengths.max()), options.crop_frames or int(corpus.lengths.max()))
+    longest = int(corpus.lengths.max())
+    if longest < options.min_frames:
+        raise UsageError(
+            f"{corpus.folder}: no utterance has {options.min_frames} frames, the longest {longest}; give longer "
+            "recordings, or a lower least number of frames"
+        )
+    longest = min(longest, options.crop_frames or longest)
     if objective.masking.strategy != "none" and not objective.masking.owed(longest):
         raise UsageError(
             f"{corpus.folder}: no utterance, of {longest} frames at most, is long enough for a span of "
             f"{options.span} to be {options.share:g} of it, so nothing would be hidden; give longer recordings, a "
-            "larger --share or --crop, or a shorter --span"
+            "larger share, longer crops or shorter spans"
         )
 
 
@@ -236,12 +245,14 @@ class _Run:
         self,
         architecture: str,
         corpus: FrameCorpus,
+        left_out: int,
         folder: Path,
         options: PretrainOptions,
         fabric: Fabric,
         objective: Objective,
     ) -> None:
         self._architecture, self._corpus, self._folder = architecture, corpus, folder
+        self._left_out = left_out
         self._options, self._fabric, self._objective = options, fabric, objective
         self._first = fabric.is_global_zero
         self._about = self._description()
@@ -254,6 +265,8 @@ class _Run:
         trainer = Trainer(self._fabric, self._objective, options)
         if self._first:
             checkpoints.sweep()
+            for place in (self._folder, self._folder / UPSTREAM):
+                sweep_partial(place)
         self._fabric.barrier()
         note = checkpoints.load(self._objective, trainer.optimiser)
         begun = 0 if note is None else int(note["step"])
@@ -298,6 +311,7 @@ class _Run:
             "corpus": {
                 "digest": corpus.digest,
                 "utterances": len(corpus),
+                "left_out_as_short": self._left_out,
                 "frames": corpus.num_frames,
                 "hours": round(corpus.hours, 4),
                 "intensity": corpus.made_by["intensity"],
@@ -319,11 +333,13 @@ class _Run:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 differs = _differences(found, json.loads(json.dumps(self._about)))
             except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                raise PretrainingError(f"{path}: is damaged ({error}); name another --out folder") from error
+                raise PretrainingError(
+                    f"{path}: is damaged ({error}); name another folder for the run"
+                ) from error
             if differs:
                 raise PretrainingError(
-                    f"{self._folder}: holds a run with another {', another '.join(differs)}; name another --out "
-                    "folder, or delete this one"
+                    f"{self._folder}: holds a run with another {', another '.join(differs)}; name another "
+                    "folder for the run, or delete this one"
                 )
             return
         self._fabric.barrier()  # all have looked
@@ -354,14 +370,18 @@ class _Run:
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Say in what a run differs from the one that was begun, both values each."""
+    """Say in what a run differs from the one that was begun, both values each.
+
+    A setting that the one begun does not tell, being older than the setting, had its default.
+    """
+    known = {field.name: field.default for field in fields(PretrainOptions)}
     told = []
     if found["schema"] != wanted["schema"]:
         return [f"schema ({found['schema']}, now {wanted['schema']})"]
     if found["architecture"] != wanted["architecture"]:
         told.append(f"architecture ({found['architecture']}, now {wanted['architecture']})")
     for name in {**found["settings"], **wanted["settings"]}:
-        before, now = found["settings"].get(name), wanted["settings"].get(name)
+        before, now = found["settings"].get(name, known.get(name)), wanted["settings"].get(name)
         if before != now:
             told.append(f"{name} ({before}, now {now})")
     if found["corpus"]["digest"] != wanted["corpus"]["digest"]:

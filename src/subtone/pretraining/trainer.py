@@ -145,6 +145,7 @@ class Trainer:
         self.objective = objective
         self.model, self._step = fabric.setup(_Forward(objective), self.optimiser)
         self._generator = torch.Generator(device=fabric.device)
+        self._begun = 0
 
     def numbers(self, first_step: int) -> Iterator[int]:
         """Yield the numbers of the batches of this process, from a step to the end."""
@@ -164,6 +165,7 @@ class Trainer:
         PretrainingError
             If a loss or a gradient is not finite. The weights are those before that step.
         """
+        self._begun = first_step
         batches, reported, began = iter(loader), Totals(), time.perf_counter()
         self.objective.train()
         for step in range(first_step, self._options.steps):
@@ -233,9 +235,13 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise PretrainingError(
                 f"step {step + 1}: the {'loss' if not math.isfinite(loss) else 'gradient'} is no finite number; try a "
-                f"lower --learning-rate (now {options.learning_rate:g})"
-                + (" or --precision fp32" if options.precision != "fp32" else "")
-                + "; the last checkpoint is from before"
+                f"lower learning rate (now {options.learning_rate:g})"
+                + (" or precision fp32" if options.precision != "fp32" else "")
+                + (
+                    "; the last checkpoint is from before"
+                    if self._begun > 0 or step >= options.checkpoint_every
+                    else "; there is no checkpoint yet"
+                )
             )
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(options, step)

@@ -24,6 +24,13 @@ def appears_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def sweep_partial(folder: Path) -> None:
+    """Delete what killed writers left half written in a folder; only for one who has the folder alone."""
+    for path in folder.glob(".*.*"):
+        if path.suffix[1:].isdigit():
+            path.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
     with appears_whole(path) as partial:
