@@ -43,3 +43,27 @@ def test_the_shipped_models_cards_have_the_figures_of_their_study(name: str) -> 
         assert f"error {100 * results[part]['calibration_error']:.1f} points" in card
     config = json.loads((ROOT / "src/subtone/models" / name / "config.json").read_text(encoding="utf-8"))
     assert config["temperature"] == pytest.approx(results["corpora"]["temperature"])
+
+
+def test_the_readmes_figures_of_the_shipped_model_are_those_of_its_study() -> None:
+    page = rows((ROOT / "studies/embedded/results/README.md").read_text(encoding="utf-8"))
+    heard = {
+        row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in reversed(page)
+    }  # the first table wins
+    unheard_table = page[[i for i, row in enumerate(page) if row[0] == "eGeMAPS + LR"][-1]]
+    shipped = json.loads((ROOT / "studies/embedded/results/shipped.json").read_text(encoding="utf-8"))[
+        "default"
+    ]
+    own = [100 * fold["ua"] for fold in shipped["corpora"]["figures"]["folds"]]
+    expected = {
+        "new speakers: `subtone-mini`": heard["`subtone-mini`, with prosody"],
+        "new speakers: eGeMAPS, the better of SVM and LR": [
+            f"{max(float(a), float(b)):.1f}"
+            for a, b in zip(heard["eGeMAPS + SVM"][:4], heard["eGeMAPS + LR"][:4], strict=True)
+        ],
+        "corpora never heard: `default`": [f"{ua:.1f}" for ua in [*own, sum(own) / 4]],
+        "corpora never heard: eGeMAPS + LR": [cell.split(" ")[0] for cell in unheard_table[1:]],
+    }
+    shown = {row[0]: row[1:] for row in rows((ROOT / "README.md").read_text(encoding="utf-8"))}
+    for name, figures in expected.items():
+        assert shown[name][: len(figures)] == figures
