@@ -241,7 +241,9 @@ def test_train_refuses_a_taken_folder_before_it_works(call: Any, model: Path, ma
     assert (model / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_train_by_a_recipe_that_pretrains_asks_for_the_upstream(call: Any, manifest: Path, tmp_path: Path) -> None:
+def test_train_by_a_recipe_that_pretrains_asks_for_the_upstream(
+    call: Any, manifest: Path, tmp_path: Path
+) -> None:
     ended = call("train", "--recipe", "ems-npc", "--corpus", f"manifest={manifest}", "--out", tmp_path / "m")
     assert ended.code == 2
     assert "pre-trains upstreams of its own; name the one to train on" in ended.err
