@@ -51,11 +51,11 @@ Classifiers trained on five corpora, tested on the sixth; the encoder of `mini` 
 
 ## Paired tests, new speakers, four classes
 
-{tests(parts["speakers"])}
+{paired(parts["speakers"])}
 
 ## Paired tests, corpora that were never heard (`mini`: the shipped models stand on it)
 
-{tests(parts["unheard"], "mini")}
+{paired(parts["unheard"], "mini")}
 """
     (RESULTS / "README.md").write_text(text, encoding="utf-8")
 
@@ -80,7 +80,7 @@ def table(part: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tests(part: Mapping[str, Any], system: str = "mini+prosody") -> str:
+def paired(part: Mapping[str, Any], system: str = "mini+prosody") -> str:
     """What `subtone.evaluation.compare` says of the model that ships."""
     return "\n".join(
         f"- {corpus}: {pair['sentence']}"
