@@ -26,23 +26,30 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 5000
 PERMUTATIONS = 20_000
 PLAIN = "plain"
+#: What tells the choice of spans from all else that sets a variant apart from plain; the first that is there.
+CONTROLS = ("random+intensity", "random")
+MEAN = "mean of all"
 COLOURS = ("#444444", "#8c8c8c", "#d55e00", "#0072b2", "#009e73")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a variant is better by than the plain one, in UA."""
+    """What a variant is better by than another one, the plain or the control, in UA."""
 
     architecture: str
+    than: str
     variant: str
     corpus: str
     difference: float
     ci: tuple[float, float]
     p: float
 
+    def _p(self) -> str:
+        return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+
     def cell(self) -> str:
         low, high = (100 * x for x in self.ci)
-        return f"{100 * self.difference:+.1f} ({low:+.1f} to {high:+.1f}), p = {self.p:.3f}"
+        return f"{100 * self.difference:+.1f} ({low:+.1f} to {high:+.1f}), p {self._p()}"
 
 
 @dataclass(frozen=True)
@@ -116,22 +123,27 @@ def corpora_of(record: dict[str, Any]) -> list[str]:
 
 
 def compared(folder: Path, record: dict[str, Any]) -> list[Gain]:
-    """Compare each variant with the plain one, on each corpus and on the mean over corpora, speaker by speaker."""
+    """Compare each variant with the plain one, and each that chooses by intensity with the control.
+
+    On each corpus and on the mean over corpora, speaker by speaker.
+    """
     table = pd.read_parquet(folder / "predictions.parquet")
     table = table[table["seed"].notna()]
     if "corpus" not in table:
         table = table.assign(corpus=corpora_of(record)[0])
     gains = []
-    for variant in variants_of(record):
-        if variant == PLAIN:
-            continue
+    variants = variants_of(record)
+    control = next(name for name in CONTROLS if name in variants)
+    pairs_of_variants = [(PLAIN, variant) for variant in variants if variant != PLAIN]
+    pairs_of_variants += [(control, variant) for variant in variants if variant.startswith("ems")]
+    for than, variant in pairs_of_variants:
         pairs = {}
         for corpus in table["corpus"].unique():
             part = table[table["corpus"] == corpus]
-            pairs[corpus] = (rights(part[part["system"] == PLAIN]), rights(part[part["system"] == variant]))
+            pairs[corpus] = (rights(part[part["system"] == than]), rights(part[part["system"] == variant]))
         for corpora in [[corpus] for corpus in pairs] + [list(pairs)]:
-            name = corpora[0] if len(corpora) == 1 else "mean of all"
-            gains.append(Gain(folder.name, variant, name, *paired([pairs[c] for c in corpora])))
+            name = corpora[0] if len(corpora) == 1 else MEAN
+            gains.append(Gain(folder.name, than, variant, name, *paired([pairs[c] for c in corpora])))
     return gains
 
 
@@ -180,29 +192,35 @@ def holm(ps: list[float]) -> list[float]:
 
 
 def verdict(gains: list[Gain]) -> list[str]:
-    means = [gain for gain in gains if gain.corpus == "mean of all"]
-    corrected = holm([gain.p for gain in means])
+    lines = [told(gains, PLAIN, "plain pre-training at the same budget")]
+    means = [gain for gain in gains if gain.corpus == MEAN and gain.than == PLAIN]
     best = max(means, key=lambda gain: gain.difference)
-    lines = [
-        f"- On the mean of the corpora, of {len(means)} variants against plain pre-training at the same budget, "
-        f"{sum(p < 0.05 and g.difference > 0 for p, g in zip(corrected, means, strict=True))} are better and "
-        f"{sum(p < 0.05 and g.difference < 0 for p, g in zip(corrected, means, strict=True))} worse beyond chance "
-        "(Holm's correction for their number).",
-        f"- The largest gain is {best.architecture} with `{best.variant}`: {best.cell()} points UA. "
-        "The paper claims up to +7.1.",
-    ]
-    for architecture in dict.fromkeys(gain.architecture for gain in means):
-        told = ", ".join(
-            f"`{g.variant}` {100 * g.difference:+.1f}" for g in means if g.architecture == architecture
-        )
-        lines.append(f"- {architecture}, against plain: {told} points UA.")
-    single = [gain for gain in gains if gain.corpus != "mean of all"]
-    fixed = holm([gain.p for gain in single])
     lines.append(
-        f"- Corpus by corpus, {sum(p < 0.05 for p in fixed)} of {len(single)} differences stand after the same "
-        f"correction ({sum(g.p < 0.05 for g in single)} taken alone)."
+        f"- The largest gain over plain is {best.architecture} with `{best.variant}`: {best.cell()}, points UA. The "
+        "paper claims up to +7.1."
     )
+    for than in CONTROLS:
+        if any(gain.than == than for gain in gains):
+            lines.append(told(gains, than, f"`{than}`, the control whose spans lie anywhere"))
     return lines
+
+
+def told(gains: list[Gain], than: str, name: str) -> str:
+    """Say how the variants do against one of them, on the mean of the corpora and corpus by corpus."""
+    means = [gain for gain in gains if gain.corpus == MEAN and gain.than == than]
+    single = [gain for gain in gains if gain.corpus != MEAN and gain.than == than]
+    each = ", ".join(f"{g.architecture} `{g.variant}` {100 * g.difference:+.1f}" for g in means)
+    return (
+        f"- **Against {name}**: {each} points UA on the mean of the corpora; {counted(means)} beyond chance. Corpus by "
+        f"corpus, {counted(single)}. (Holm's correction for the number of tests.)"
+    )
+
+
+def counted(gains: list[Gain]) -> str:
+    corrected = holm([gain.p for gain in gains])
+    better = sum(p < 0.05 and g.difference > 0 for p, g in zip(corrected, gains, strict=True))
+    worse = sum(p < 0.05 and g.difference < 0 for p, g in zip(corrected, gains, strict=True))
+    return f"{better} of {len(gains)} better and {worse} worse"
 
 
 def section(folder: Path, record: dict[str, Any], gains: list[Gain], reference: dict[str, Any]) -> list[str]:
@@ -223,12 +241,18 @@ def section(folder: Path, record: dict[str, Any], gains: list[Gain], reference: 
             if reference[corpus]["folds_checksum"] != record["protocol"]["corpora"][corpus]["folds_checksum"]:
                 raise SystemExit(f"{corpus}: the filter banks were measured on other folds")
         lines.append(row("filter banks, nothing learned", [reference[corpus] for corpus in corpora]))
-    lines += ["", "Difference from plain, points UA, paired by speaker (p before any correction):", ""]
-    lines.append("| variant | " + " | ".join(corpora) + " | mean of all |")
-    lines.append("|---" * (len(corpora) + 2) + "|")
-    for variant in variants[1:]:
-        own = {gain.corpus: gain for gain in gains if gain.variant == variant}
-        lines.append(f"| {variant} | " + " | ".join(gain.cell() for gain in own.values()) + " |")
+    for than in dict.fromkeys(gain.than for gain in gains):
+        lines += [
+            "",
+            f"Difference from `{than}`, points UA, paired by speaker (p before any correction):",
+            "",
+        ]
+        lines.append("| variant | " + " | ".join(corpora) + f" | {MEAN} |")
+        lines.append("|---" * (len(corpora) + 2) + "|")
+        for variant in variants:
+            own = [gain for gain in gains if gain.variant == variant and gain.than == than]
+            if own:
+                lines.append(f"| {variant} | " + " | ".join(gain.cell() for gain in own) + " |")
     lines += ["", f"![UA by variant and corpus]({folder.name}-ua.png)", "", "### Pre-training", ""]
     runs = record["pretraining"]["runs"]
     lines.append(
