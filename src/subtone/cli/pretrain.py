@@ -68,14 +68,20 @@ def pretrain(
         str | None,
         typer.Option(
             **choice(*_MASKINGS),
-            help="What is hidden: spans anywhere, or by emotion intensity. By default as published: random for "
-            "mockingjay, none for npc.",
+            help="What is hidden: [b]random[/b], spans anywhere; [b]ems[/b], around the frames of highest emotion "
+            "intensity, as released, which cluster; [b]ems-nms[/b], around such frames a span or more apart; "
+            "[b]ems-sample[/b], drawn in proportion to intensity. By default as published: random for mockingjay, none "
+            "for npc.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     share: Annotated[
         float | None,
-        typer.Option(help="Share of the frames to mask; 0.15 by default.", rich_help_panel=WHAT),
+        typer.Option(
+            help="Share of the frames to mask; 0.15 by default. Spans of random overlap a little; those of ems so much "
+            "that 4 to 6 % are masked.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     span: Annotated[
         int | None,
@@ -106,19 +112,32 @@ def pretrain(
             rich_help_panel=WHAT,
         ),
     ] = "default",
-    steps: Annotated[int | None, typer.Option(help="Updates of the weights.", rich_help_panel=HOW)] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates of the weights; 5,000 by default. With --size paper 1,000,000 (mockingjay), 335,000 (npc).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Utterances that go through the network together.", rich_help_panel=HOW),
+        typer.Option(
+            help="Utterances that go through the network together; 16 by default (paper: 4, npc 32).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Batches to an update, in each process.", rich_help_panel=HOW)
+        int | None,
+        typer.Option(
+            help="Batches to an update, in each process; 1 by default (paper: mockingjay 4).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     crop: Annotated[
         int | None,
         typer.Option(
             metavar="FRAMES",
-            help="Longest stretch taken of an utterance, in frames of 10 ms.",
+            help="Longest stretch taken of an utterance, in frames of 10 ms; 400 by default (paper: 2000, npc 1500).",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -130,7 +149,10 @@ def pretrain(
             rich_help_panel=HOW,
         ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest.", rich_help_panel=HOW)] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The highest; 0.0005 by default (paper: 0.0002), npc 0.001.", rich_help_panel=HOW),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -142,7 +164,11 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of all that is random.", rich_help_panel=HOW)] = 0,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(metavar="STEPS", help="How often the state is saved.", rich_help_panel=HOW),
+        typer.Option(
+            metavar="STEPS",
+            help="How often the state is saved; 500 by default (paper: 5,000).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     frames: Annotated[
         Path | None,

@@ -58,6 +58,9 @@ def read_curves(path: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
 
+_FEW = 10
+
+
 def draw_curves(rows: list[dict[str, float]], path: Path, title: str) -> None:
     """Draw losses, coverage and throughput over the steps as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,7 +77,10 @@ def draw_curves(rows: list[dict[str, float]], path: Path, title: str) -> None:
         (["frames_per_s"], panels[2], "frames per second"),
     ):
         for name in names:
-            panel.plot(steps, [row[name] for row in rows], label=name)
+            # Few rows make no line: one alone would be a picture of nothing.
+            panel.plot(
+                steps, [row[name] for row in rows], label=name, marker="o" if len(rows) < _FEW else None
+            )
         panel.set_ylabel(label)
         if len(names) > 1:
             panel.legend()
