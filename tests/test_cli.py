@@ -51,6 +51,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "predict", "models", "extract", "pretrain", "train", "evaluate", "doctor",
         "corpus list", "corpus check", "corpus export", "recipe list", "recipe show", "recipe run",
+        "intensity score", "intensity train",
     }  # fmt: skip
 
 
