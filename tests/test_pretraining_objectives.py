@@ -295,7 +295,9 @@ def test_what_cannot_be_learned_from_is_refused_with_a_way_out() -> None:
         objective_of("mockingjay", "none")
     with pytest.raises(SubtoneError, match="did you mean 'mockingjay'"):
         build_objective("mockingbird")
-    with pytest.raises(ObjectiveError, match="size of npc 'huge' is not known; known: paper, small, tiny"):
+    with pytest.raises(
+        ObjectiveError, match="size of npc 'huge' is not known; known: mini, paper, small, tiny"
+    ):
         build_objective("npc", "huge")
     with pytest.raises(MaskingError, match="masking strategy 'emss'"):
         objective_of("npc", "emss")

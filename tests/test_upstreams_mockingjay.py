@@ -133,7 +133,7 @@ def test_the_papers_size_is_the_papers_and_the_small_one_small() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 0}, "hidden must be a whole number of at least 1, got 0"),
+        ({"hidden": 0}, "hidden must be a whole number from 1 to 4096, got 0"),
         ({"layers": True}, "layers must be a whole number"),
         ({"hidden": 15, "heads": 3}, r"hidden must be even and a multiple of heads \(3\), got 15"),
         ({"hidden": 16, "heads": 3}, "multiple of heads"),
