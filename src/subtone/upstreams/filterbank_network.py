@@ -6,7 +6,6 @@ An encoder maps features to layers; everything between a wave and its features, 
 from __future__ import annotations
 
 import abc
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from subtone.upstreams import kaldi
 from subtone.upstreams.base import Encoded, Upstream, Wave
 from subtone.upstreams.batch_norm import ValidBatchNorm
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
+from subtone.upstreams.content import content_digest, weights_version
 from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.filterbank import Cmvn, FilterBank, FilterBankOptions
 from subtone.upstreams.mode import evaluation
@@ -308,15 +308,9 @@ class FilterBankNetworkUpstream(Upstream):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of weights and options; recomputed only after weights have changed."""
-        state = self._encoder.state_dict(keep_vars=True)
-        version = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in state.values())
+        version = weights_version(self._encoder)
         if self._fingerprint is None or self._fingerprint[0] != version:
-            digest = hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode())
-            for key in sorted(state):
-                tensor = state[key].detach().cpu().contiguous()
-                digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            self._fingerprint = (version, digest.hexdigest())
+            self._fingerprint = (version, content_digest(self._encoder, self._document()))
         return self._fingerprint[1]
 
     def _document(self) -> Mapping[str, Any]:

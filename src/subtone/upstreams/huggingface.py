@@ -6,7 +6,6 @@ A family adds how it builds its network and how waves become frames; see `cnn`, 
 from __future__ import annotations
 
 import abc
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import nn
 from subtone.errors import UpstreamError
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
+from subtone.upstreams.content import content_digest, weights_version
 from subtone.upstreams.files import appears_whole, write_whole
 
 # Says where a checkpoint came from or how it was stored, not what it computes.
@@ -100,19 +100,13 @@ class HuggingFaceUpstream(Upstream):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of weights and configuration; recomputed only after weights have changed."""
-        state = self._module.state_dict(keep_vars=True)
-        version = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in state.values())
+        version = weights_version(self._module)
         if self._fingerprint is None or self._fingerprint[0] != version:
             content = {
                 key: value for key, value in self._checkpoint.config.items() if key not in _NOT_CONTENT
             }
             header = {"config": content, "front_end": self.front_end()}
-            digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-            for key in sorted(state):
-                tensor = state[key].detach().cpu().contiguous()
-                digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            self._fingerprint = (version, digest.hexdigest())
+            self._fingerprint = (version, content_digest(self._module, header))
         return self._fingerprint[1]
 
     def config(self) -> dict[str, Any]:
