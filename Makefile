@@ -53,5 +53,5 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing Subtone and its tools into $(VENV) (once; some minutes the first time)"
-	$(PIP) -e '.[dev,opensmile,webrtc,openvino]'
+	$(PIP) -e '.[dev,opensmile,webrtc,openvino,lora,augment]'
 	@touch $@ $(VENV)/.installed

@@ -47,7 +47,11 @@ def test_thirty_seconds_through_real_weights_give_the_published_hidden_states(
     ).input_features
     with torch.no_grad():
         published = encoder(mel, output_hidden_states=True).hidden_states
-    assert relative_error(tiny.extract([wave])[0], torch.cat(published)) < 1e-4
+        exact = encoder.double()(mel.double(), output_hidden_states=True).hidden_states
+    # How much rounding makes of one frame of noise differs by processor; no more of it than the published one has.
+    rounding = relative_error(torch.cat(published), torch.cat(exact))
+    assert relative_error(tiny.extract([wave])[0], torch.cat(exact)) < max(1e-4, 2 * rounding)
+    assert rounding < 1e-3
 
 
 def test_real_weights_on_real_speech_do_not_depend_on_the_batch(tiny: Upstream, shared: Path) -> None:

@@ -50,7 +50,11 @@ class RecipeError(SubtoneError):
     """A recipe or a ``--set`` that does not fit the schema."""
 
 
-class PretrainingError(SubtoneError):
+class TrainingError(SubtoneError):
+    """A training that cannot go on: losses that are no numbers, memory that ran out, a folder of another run."""
+
+
+class PretrainingError(TrainingError):
     """A pre-training that cannot go on: losses that are no numbers, a run folder made with other settings."""
 
 

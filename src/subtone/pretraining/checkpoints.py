@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,16 @@ class Checkpoints:
         for name, parameter in model.named_parameters():
             for kind, value in optimiser.state.get(parameter, {}).items():
                 tensors[f"{_OPTIMISER}{name}/{kind}"] = value
+        self.save_tensors(step, tensors, note)
+
+    def save_tensors(self, step: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Write tensors by name, as :meth:`save` does those of a model and an optimiser."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         path = self._folder / f"step-{step:09d}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with appears_whole(path) as partial:
-                save_file(tensors, partial, {_NOTE: json.dumps({"step": step, **note})})
+                save_file(dict(tensors), partial, {_NOTE: json.dumps({"step": step, **note})})
             fsync_folder(self._folder)
             for old in self.paths()[: -self._keep]:
                 old.unlink()
@@ -74,6 +78,10 @@ class Checkpoints:
         PretrainingError
             If it is damaged, or of another model.
         """
+        return self.load_tensors(lambda tensors: _restore(model, optimiser, tensors))
+
+    def load_tensors(self, restore: Callable[[Mapping[str, Tensor]], None]) -> dict[str, Any] | None:
+        """Hand the tensors of the newest checkpoint to ``restore`` and return its note, as :meth:`load` does."""
         paths = self.paths()
         if not paths:
             return None
@@ -82,7 +90,7 @@ class Checkpoints:
             with safe_open(path, framework="pt") as file:
                 note: dict[str, Any] = json.loads(file.metadata()[_NOTE])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            _restore(model, optimiser, tensors)
+            restore(tensors)
         except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
             why = " ".join(str(error).split())[:200]
             raise PretrainingError(

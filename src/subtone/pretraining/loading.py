@@ -1,23 +1,17 @@
-"""Batches of frames read ahead of the trainer in a thread, so that it never waits for the disk."""
+"""Batches of frames as the trainer takes them."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 import numpy as np
 import torch
 
+from subtone.pretraining.ahead import Ahead
 from subtone.pretraining.frames import FrameCorpus, Sampler
 from subtone.pretraining.objectives import Batch
-
-#: Batches that wait to be taken.
-AHEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +67,8 @@ def load(corpus: FrameCorpus, sampler: Sampler, number: int, *, deltas: int, int
     return Loaded(number, batch, sum(piece.frames for piece in pieces))
 
 
-class Loader:
-    """Reads batches ahead; a context manager, at whose end its thread is gone.
+class Loader(Ahead[int, Loaded]):
+    """Reads batches ahead; see :class:`~subtone.pretraining.ahead.Ahead`.
 
     Parameters
     ----------
@@ -82,63 +76,9 @@ class Loader:
         Of the batches, in the order in which they are taken.
     corpus, sampler, deltas, intensity
         See :func:`load`.
-
-    Attributes
-    ----------
-    waited_s
-        How long the one who takes batches has waited for them so far, in seconds.
     """
 
     def __init__(
         self, numbers: Iterable[int], corpus: FrameCorpus, sampler: Sampler, *, deltas: int, intensity: bool
     ) -> None:
-        self.waited_s = 0.0
-        self._read = partial(load, corpus, sampler, deltas=deltas, intensity=intensity)
-        self._ready: queue.Queue[Loaded | BaseException | None] = queue.Queue(AHEAD)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(iter(numbers),), daemon=True)
-
-    def __enter__(self) -> Loader:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._ready.get(timeout=0.01)
-            except queue.Empty:
-                continue
-        self._thread.join()
-
-    def __iter__(self) -> Iterator[Loaded]:
-        """Yield the batches; what went wrong with one is raised where it would have come."""
-        while True:
-            began = time.perf_counter()
-            taken = self._ready.get()
-            self.waited_s += time.perf_counter() - began
-            if taken is None:
-                return
-            if isinstance(taken, BaseException):
-                raise taken
-            yield taken
-
-    def _work(self, numbers: Iterator[int]) -> None:
-        try:
-            for number in numbers:
-                self._put(self._read(number))
-                if self._stopped.is_set():
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, one: Loaded | BaseException | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._ready.put(one, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+        super().__init__(numbers, partial(load, corpus, sampler, deltas=deltas, intensity=intensity))

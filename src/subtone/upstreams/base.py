@@ -238,6 +238,27 @@ class Upstream(abc.ABC):
         return None
 
     @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The layers of the network from bottom to top, those that give layers 1 and up; empty without a network."""
+        return ()
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """What of the network comes after blocks and before none, e.g. a final norm; all else lies below them.
+
+        What no frame depends on, such as the last norm of pre-norm wav2vec 2.0, is not counted.
+        """
+        return ()
+
+    @property
+    def entry(self) -> nn.Module | None:
+        """The module where frames on the grid enter the stack of `blocks`; None without a network.
+
+        Its first positional argument is ``(batch, frames, channels)``; wav2vec 2.0 hides frames there in training.
+        """
+        return None
+
+    @property
     @abc.abstractmethod
     def device(self) -> torch.device:
         """Where the computation happens."""

@@ -121,6 +121,21 @@ class FilterBankEncoder(nn.Module, abc.ABC, Generic[_Options]):
 
     @property
     @abc.abstractmethod
+    def stack(self) -> Sequence[nn.Module]:
+        """The layers one on another, from bottom to top; see `Upstream.blocks`."""
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """What comes after layers of the stack and before none; see `Upstream.closing`."""
+        return ()
+
+    @property
+    @abc.abstractmethod
+    def entry(self) -> nn.Module:
+        """The part that takes the features; see `Upstream.entry`."""
+
+    @property
+    @abc.abstractmethod
     def reach(self) -> int:
         """Frames of features to each side that a frame sees, attention over the whole clip not counted."""
 
@@ -290,6 +305,21 @@ class FilterBankNetworkUpstream(Upstream):
     def module(self) -> FilterBankEncoder[Any]:
         """The encoder."""
         return self._encoder
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The encoder's layers; see `Upstream.blocks`."""
+        return self._encoder.stack
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """What follows them; see `Upstream.closing`."""
+        return self._encoder.closing
+
+    @property
+    def entry(self) -> nn.Module:
+        """What takes the features, which pre-training hides too; see `Upstream.entry`."""
+        return self._encoder.entry
 
     @property
     def device(self) -> torch.device:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,6 +82,16 @@ class HuggingFaceUpstream(Upstream):
     def module(self) -> nn.Module:
         """The encoder, a `transformers.PreTrainedModel`."""
         return self._module
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The encoder's layers; see `Upstream.blocks`."""
+        return tuple(self._module.get_submodule("encoder.layers").children())
+
+    @property
+    def entry(self) -> nn.Module:
+        """The encoder behind the projection, before its positions; see `Upstream.entry`."""
+        return self._module.get_submodule("encoder")
 
     @property
     def device(self) -> torch.device:

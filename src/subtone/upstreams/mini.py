@@ -164,6 +164,21 @@ class MiniUpstream(Upstream):
         """The encoder; the prosody stream has nothing to train."""
         return self._speech.module
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The encoder's layers; see `Upstream.blocks`."""
+        return self._speech.blocks
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """The encoder's last norm; see `Upstream.closing`."""
+        return self._speech.closing
+
+    @property
+    def entry(self) -> nn.Module:
+        """The encoder's first layer, which prosody does not pass; see `Upstream.entry`."""
+        return self._speech.entry
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of the encoder, of the prosody stream's version and of how it is standardised."""
         content = {"speech": self._speech.fingerprint(), "prosody": self._described}

@@ -7,6 +7,7 @@ configuration of Liu & Ma's EMS (Interspeech 2024).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -111,6 +112,16 @@ class MockingjayEncoder(FilterBankEncoder[MockingjayOptions]):
     def num_layers(self) -> int:
         """Layers handed out: the input of the first Transformer layer is layer 0."""
         return self.options.layers + 1
+
+    @property
+    def stack(self) -> Sequence[nn.Module]:
+        """The Transformer layers."""
+        return tuple(self.layers)
+
+    @property
+    def entry(self) -> nn.Module:
+        """The projection of the features: frames are hidden before it in pre-training, and keep their positions."""
+        return self.projection
 
     @property
     def reach(self) -> int:

@@ -6,6 +6,7 @@ The encoder and its quantiser alone; what it is trained by is in `subtone.pretra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -143,6 +144,21 @@ class NpcEncoder(FilterBankEncoder[NpcOptions]):
     def num_layers(self) -> int:
         """Layers handed out: one for each block, and the context."""
         return self.options.blocks + 1
+
+    @property
+    def stack(self) -> Sequence[nn.Module]:
+        """The blocks of convolutions."""
+        return tuple(self.blocks)
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """The masked convolutions, each after a block, which make the context."""
+        return tuple(self.masked)
+
+    @property
+    def entry(self) -> nn.Module:
+        """The first block."""
+        return self.blocks[0]
 
     @property
     def reach(self) -> int:

@@ -78,6 +78,21 @@ class WhisperUpstream(HuggingFaceUpstream):
         module: nn.Module = WhisperEncoder(settings)
         return module
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The encoder's layers; see `Upstream.blocks`."""
+        return tuple(self._module.get_submodule("layers").children())
+
+    @property
+    def closing(self) -> Sequence[nn.Module]:
+        """The norm of the last hidden state; see `Upstream.closing`."""
+        return (self._module.get_submodule("layer_norm"),)
+
+    @property
+    def entry(self) -> nn.Module:
+        """The first layer: what comes before is no module of its own; see `Upstream.entry`."""
+        return self.blocks[0]
+
     def front_end(self) -> dict[str, Any]:
         """Return the mel bands; the rest is fixed."""
         return {"num_mel": self._num_mel}

@@ -1,0 +1,1 @@
+"""End-to-end fine-tuning: the upstream learns along with the head."""

@@ -1,0 +1,77 @@
+"""Whose folder it is: a run's settings beside its files, so that another run does not go on with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from subtone.errors import TrainingError
+from subtone.upstreams.files import sweep_partial, write_whole
+
+RUN = "run.json"
+SCHEMA = 1
+
+
+def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any]) -> None:
+    """Make a folder that of a run, or check that it is; all processes do so together.
+
+    Parameters
+    ----------
+    fabric
+        Launched.
+    folder
+        Made if new.
+    about
+        What decides the run's result: JSON.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is another run's, or cannot be written; every difference is named.
+    """
+    wanted = json.loads(json.dumps({"schema": SCHEMA, **about}))
+    path = folder / RUN
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            differs = _differences(found, wanted)
+        except (OSError, ValueError, AttributeError) as error:
+            raise TrainingError(f"{path}: is damaged ({error}); delete its folder") from error
+        if differs:
+            raise TrainingError(
+                f"{folder}: holds a run with another {', another '.join(differs)}; give --store another folder, or "
+                "delete this one"
+            )
+    fabric.barrier()  # all have looked
+    if fabric.is_global_zero:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep_partial(folder)
+            if not path.exists():
+                write_whole(path, json.dumps(wanted, indent=2).encode())
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: cannot be written: {error.strerror or error}; make room, or name another folder"
+            ) from error
+    fabric.barrier()
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name what differs, with both values where they are short.
+
+    >>> _differences({"settings": {"epochs": 3}, "clips": "a"}, {"settings": {"epochs": 4}, "clips": "a"})
+    ['settings.epochs (3, now 4)']
+    """
+    told: list[str] = []
+    for name in {**found, **wanted}:
+        before, now = found.get(name), wanted.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            told += _differences(before, now, f"{prefix}{name}.")
+        elif before != now:
+            values = f" ({before}, now {now})" if len(f"{before}{now}") < 60 else ""
+            told.append(f"{prefix}{name}{values}")
+    return told
