@@ -42,6 +42,8 @@ class AggregatorOptions:
         (a ``ValueError``) If a name is unknown, a size out of range, or an option has no use.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - as pydantic wants it, which a recipe reads it with
+
     name: AggregatorName = "mean"
     std: bool = False
     form: SapForm = "frame"

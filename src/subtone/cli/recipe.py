@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -66,6 +67,7 @@ def show(name: Recipe) -> None:
     epilog=examples(
         "subtone recipe run sap --corpus ravdess=~/data/ravdess --out results/sap",
         "subtone recipe run sap --corpus emodb=~/data/emodb --upstream facebook/wav2vec2-base --out results/w2v2",
+        "subtone recipe run e2e-ecapa --corpus iemocap=~/data/iemocap --upstream facebook/wav2vec2-base",
         "subtone recipe run ems-npc --corpus ravdess=~/data/ravdess --corpus emodb=~/data/emodb --out results/ems",
         "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
     ),
@@ -75,12 +77,17 @@ def run(
     name: Recipe,
     corpus: Corpora,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Result folder: new, or empty, or see --overwrite.")
-    ],
-    upstream: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
-            metavar="NAME_OR_FOLDER", help="Another upstream: a name, a hub model or a local folder."
+            metavar="DIR",
+            help="Result folder: new, or empty, or see --overwrite. By default results/RECIPE-CORPUS.",
+        ),
+    ] = None,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_FOLDER",
+            help="Another upstream: a name, a hub model or a local folder. Twice for a recipe that joins two.",
         ),
     ] = None,
     settings: Settings = None,
@@ -89,40 +96,69 @@ def run(
     store: Store = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in DIR.")] = False,
     device: Device = "cpu",
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Processes that fine-tune together (e2e-...), each with a GPU of its own on cuda. Under torchrun, as "
+            "many as it has started."
+        ),
+    ] = 1,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            **choice("ddp", "fsdp"),
+            help="Of several processes: each holds all weights (ddp), or its part, for upstreams too large for one "
+            "GPU (fsdp).",
+        ),
+    ] = "ddp",
 ) -> None:
     """Run a recipe on one corpus or several, and write a result folder.
 
     The folder holds metrics with confidence intervals (metrics.json), the folds, every prediction, plots, the recipe
     as it was run, versions and seeds, and a README.md to begin with.
 
-    A recipe that pre-trains (ems-...) leaves frames and pre-training runs, upstreams included, in --store, or else in a
-    folder beside DIR with .work added to its name: when it is broken off, the same command goes on from there.
+    A recipe that trains upstreams (e2e-..., ems-...) leaves its runs, upstreams and logs for TensorBoard included, in
+    --store, or else in a folder beside DIR with .work added to its name: when it is broken off, the same command goes
+    on from there.
     """
     from subtone import recipes
     from subtone.evaluation import read_metrics
 
     corpora = named_paths(corpus)
+    target = _default_folder(name, corpora) if out is None else out.expanduser()
+    kept = store.expanduser() if store is not None else None
     with progress("starting") as report_done:
         folder = recipes.run(
             name,
             corpora,
-            upstream=upstream,
-            out=out.expanduser(),
+            upstream=upstream or None,
+            out=target,
             overrides=[*(settings or ()), *skip_settings(skip_unknown, skip_missing)],
-            store=store.expanduser() if store is not None else None,
+            store=kept,
             overwrite=overwrite,
             device=device,
+            devices=devices,
+            strategy=cast(Literal["ddp", "fsdp"], strategy),
             on_progress=lambda doing, done, total: report_done(done, total, doing),
         )
+    if folder is None:  # a process that only helped to train
+        return
     record, systems, _ = read_metrics(folder)
     say_left_out(record.get("left_out", {}))
     say(record["protocol"]["description"])
     for system, evaluation in systems.items():
         say(f"{system}: {evaluation.sentence()}")
+    work = recipes.work_folder(folder, kept) / record["recipe"]
     if "pretraining" in record:
-        kept = recipes.work_folder(folder, store.expanduser() if store is not None else None)
-        places = kept / record["recipe"] / "runs" / "NAME" / "upstream"
+        places = work / "runs" / "NAME" / "upstream"
         say(f"{len(record['pretraining']['runs'])} pre-trained upstreams: {places}")
+    if any(run["upstreams"] for run in record.get("finetuning", {}).values()):
+        say(f"upstreams of {len(record['finetuning'])} folds: {work / 'FOLD' / 'upstream1' / 'averaged'}")
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")
+
+
+def _default_folder(recipe: str, corpora: Mapping[str, Path]) -> Path:
+    """Return where a result goes that nobody named a folder for."""
+    return Path("results") / "-".join([Path(recipe).stem, *corpora])

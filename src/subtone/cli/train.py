@@ -95,15 +95,20 @@ def train(
 
     bundle.refuse_if_taken(out, overwrite=overwrite)
     plan = recipes.load(recipe, overrides)
+    if plan.finetuning is not None:
+        raise UsageError(
+            f"recipe {plan.name!r} fine-tunes an upstream for each fold; run it with 'subtone recipe run', then train "
+            "on one of its upstreams: --upstream WORK/RECIPE/foldN-seedM/upstream1/averaged"
+        )
     chosen = list(plan.systems)[-1] if system is None else system
     if chosen not in plan.systems:
         raise UsageError(f"--system {chosen}: recipe {plan.name!r} has none; {nearest(chosen, plan.systems)}")
-    encoder = upstream or plan.upstream
-    if encoder is None:
+    if upstream is None and not plan.upstreams:
         raise UsageError(
             f"recipe {plan.name!r} pre-trains upstreams of its own; name the one to train on, e.g. "
             "--upstream RUN/upstream of 'subtone pretrain'"
         )
+    encoder = upstream or plan.upstreams[0]
     pooled, section = plan.systems[chosen], section_for(plan, corpora)
     table = read_corpora(plan, corpora)
     say_left_out(left_out(table))

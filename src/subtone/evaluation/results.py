@@ -50,6 +50,7 @@ def write_results(
     recipe: str | None = None,
     environment: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    sections: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a result folder, whole or not at all.
@@ -77,6 +78,8 @@ def write_results(
         What `describe_environment` gives, by default called without arguments.
     extra
         Further entries of ``metrics.json``, JSON-like.
+    sections
+        Further sections of ``README.md``, title → Markdown.
     overwrite
         Replace an earlier result folder. A folder that holds something else is never replaced.
 
@@ -118,7 +121,7 @@ def write_results(
             (building / "recipe.yaml").write_text(recipe, encoding="utf-8")
         where = describe_environment() if environment is None else dict(environment)
         write_json(building / "environment.json", where)
-        page = summary(record["protocol"], systems, comparisons, where)
+        page = summary(record["protocol"], systems, comparisons, where, sections)
         (building / "README.md").write_text(page, encoding="utf-8")
     return target
 
@@ -224,6 +227,7 @@ def summary(
     systems: Mapping[str, Evaluation],
     comparisons: Sequence[Comparison],
     environment: Mapping[str, Any],
+    sections: Mapping[str, str] | None = None,
 ) -> str:
     """The page to read first, in Markdown: protocol, table with intervals, verdicts, how it was run."""
     best = max(systems.items(), key=lambda item: item[1].ua)
@@ -250,6 +254,8 @@ def summary(
         lines.append(
             "Clips were resampled because speakers are unknown or one; that says nothing of new speakers."
         )
+    for title, text in (sections or {}).items():
+        lines += ["", f"## {title}", "", text]
     if comparisons:
         lines += ["", "## Comparisons", "", *(f"- {comparison.sentence()}" for comparison in comparisons)]
     lines += ["", "## Recall by class (%)", "", "| system | " + " | ".join(map(_cell, some.labels)) + " |"]

@@ -15,7 +15,7 @@ from subtone.corpora.emobox import read_folds
 from subtone.corpora.several import read_several
 from subtone.errors import RecipeError, nearest
 from subtone.protocols import Split
-from subtone.recipes.schema import CorpusSection, Recipe
+from subtone.recipes.schema import CorpusSection, ProtocolSection, Recipe
 
 #: Column that remembers a clip's position among the clips that were extracted.
 POSITION = "position"
@@ -34,6 +34,13 @@ def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSect
     wins = recipe.corpus.model_dump(exclude_defaults=True)
     wins["options"] = {**own[0].options, **recipe.corpus.options}
     return own[0].model_copy(update=wins)
+
+
+def protocol_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> ProtocolSection:
+    """Return how a run's clips are divided: the corpus's own way if the recipe has one, else the general."""
+    known = {corpora_room.get(name).name: section for name, section in recipe.protocols.items()}
+    own = [known[name] for name in (corpora_room.get(given).name for given in corpora) if name in known]
+    return own[0] if len(own) == 1 and len(corpora) == 1 else recipe.protocol
 
 
 def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFrame:
@@ -77,7 +84,7 @@ def divide(recipe: Recipe, corpora: Mapping[str, str | Path], table: pd.DataFram
     ProtocolError
         If the corpus does not allow the protocol, or the folds leak.
     """
-    section, plan = section_for(recipe, corpora), recipe.protocol
+    section, plan = section_for(recipe, corpora), protocol_for(recipe, corpora)
     lists = None
     if plan.lists is not None:
         lists = read_folds(plan.lists, table=table)

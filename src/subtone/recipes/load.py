@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -34,8 +35,10 @@ def show(name_or_path: str | Path, overrides: Sequence[str] = ()) -> str:
 
 
 def dump(recipe: Recipe) -> str:
-    """Return a recipe as YAML."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return a recipe as YAML, without sections that mean nothing in it."""
+    text: str = yaml.safe_dump(
+        recipe.model_dump(mode="json", exclude=set(recipe.idle_sections)), sort_keys=False, allow_unicode=True
+    )
     return text
 
 
@@ -112,6 +115,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override!r}: {step!r} is a value, not a section")
         at = inner
     at[last] = parsed
+    if path[:1] == ["protocol"] or (not path and last == "protocol"):
+        # What is asked for holds for every corpus, also one with a protocol of its own.
+        for own in (
+            (raw.get("protocols") or {}).values() if isinstance(raw.get("protocols") or {}, dict) else ()
+        ):
+            if isinstance(own, dict) and path:
+                own[last] = parsed
 
 
 def _explained(error: ValidationError) -> str:
@@ -119,7 +129,7 @@ def _explained(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, key = problem["loc"]
             lines.append(f"unknown key '{where}'; {nearest(str(key), _keys(parents))}")
         elif problem["type"] == "missing":
@@ -134,10 +144,20 @@ def _keys(parents: Sequence[Any]) -> Sequence[str]:
     """Return the keys that the schema knows below ``parents``."""
     at: Any = Recipe
     for part in parents:
-        field = at.model_fields.get(str(part)) if isinstance(at, type) and issubclass(at, BaseModel) else None
-        if field is None:
+        inner = _fields(at).get(str(part))
+        if inner is None:
             continue  # the user's own name in a mapping of sections: its section is `at` already
-        at = field.annotation
+        at = inner
         if getattr(at, "__origin__", None) in (dict, Mapping):
             at = get_args(at)[1]
-    return list(at.model_fields) if isinstance(at, type) and issubclass(at, BaseModel) else []
+        at = next((kind for kind in get_args(at) if _fields(kind)), at)  # a section or none
+    return list(_fields(at))
+
+
+def _fields(section: Any) -> Mapping[str, Any]:
+    """Return the keys of a section and what each holds: a model of the schema, or options as they are."""
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    if isinstance(section, type) and is_dataclass(section):
+        return get_type_hints(section)
+    return {}

@@ -15,12 +15,16 @@ from subtone.errors import RecipeError, UsageError
 from subtone.evaluation import describe_environment, refuse_if_taken, write_results
 from subtone.extraction import clips_of, extract
 from subtone.recipes.data import divide, positions, read_corpora, targets
+from subtone.recipes.finetuned import run_finetuned
+from subtone.recipes.heard import taught_on
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump, load
 from subtone.recipes.pretrained import run_pretrained
 from subtone.recipes.progress import OnProgress, silent
+from subtone.recipes.schema import Recipe
 from subtone.speech import get_detector
 from subtone.training import train_frozen
+from subtone.training.end_to_end.launching import Strategy, is_first
 
 
 def run(
@@ -28,13 +32,15 @@ def run(
     corpora: Mapping[str, str | Path],
     *,
     out: str | Path,
-    upstream: str | None = None,
+    upstream: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     store: str | Path | None = None,
     overwrite: bool = False,
     device: str = "cpu",
+    devices: int = 1,
+    strategy: Strategy = "ddp",
     on_progress: OnProgress | None = None,
-) -> Path:
+) -> Path | None:
     """Run a recipe and write its result folder.
 
     Parameters
@@ -45,27 +51,32 @@ def run(
         Corpus → your copy of it. Several are joined into one table; a speaker is then one of her corpus.
     out : path
         Result folder; must be new or empty.
-    upstream : str, optional
-        Instead of the recipe's. Not for a recipe that pre-trains its own.
+    upstream : str or sequence of str, optional
+        Instead of the recipe's. Not for a recipe that pre-trains its own; several for one that joins them.
     overrides : sequence of str
         ``key=value``, see :func:`subtone.recipes.load`.
     store : path, optional
-        Keep extracted features there, and use those that are there already. A recipe that pre-trains keeps its
-        frames and its pre-training runs there, so that the same call goes on after a kill; without ``store`` in a
+        Keep extracted features there, and use those that are there already. A recipe that trains upstreams keeps its
+        frames or clips and its runs there, so that the same call goes on after a kill; without ``store`` in a
         folder beside the result, named as it with ``.work`` added.
     overwrite : bool
         Replace an earlier result folder.
     device : str
         Where the upstream computes, e.g. ``"cuda"``.
+    devices, strategy
+        Of a recipe that fine-tunes: how many processes train together, and what each holds; see
+        :func:`subtone.training.end_to_end.launching.launched`. The program is started again for each process, and this
+        call returns in all of them; the first writes the result.
     on_progress : callable, optional
         See :data:`subtone.recipes.progress.OnProgress`.
 
     Returns
     -------
-    Path
+    Path or None
         The result folder: ``metrics.json``, ``folds.csv``, ``predictions.parquet``, plots, the resolved recipe, the
         environment and a ``README.md`` with the table. A recipe that pre-trains divides and measures each corpus for
-        itself; with several, their names stand before those of the systems.
+        itself; with several, their names stand before those of the systems. None in a process that only helped to
+        train.
 
     Raises
     ------
@@ -77,23 +88,40 @@ def run(
     if upstream is not None and recipe.pretraining is not None:
         raise RecipeError(f"recipe {recipe.name!r} pre-trains upstreams of its own; leave --upstream away")
     if upstream is not None:
-        recipe = recipe.model_copy(update={"upstream": str(upstream)})
+        recipe = _with_upstreams(
+            recipe, [upstream] if isinstance(upstream, str) else [str(u) for u in upstream]
+        )
     if not corpora:
         raise UsageError("no corpus given; pass --corpus NAME=PATH")
-    refuse_if_taken(out, overwrite=overwrite)
+    if recipe.finetuning is None and devices > 1:
+        raise UsageError(f"recipe {recipe.name!r} does not fine-tune; leave --devices away")
+    if is_first():
+        refuse_if_taken(out, overwrite=overwrite)
     tell = on_progress or silent
+    if recipe.finetuning is not None:
+        return run_finetuned(
+            recipe,
+            corpora,
+            out=out,
+            work=work_folder(out, store),
+            device=device,
+            devices=devices,
+            strategy=strategy,
+            tell=tell,
+            overwrite=overwrite,
+        )
     if recipe.pretraining is not None:
         work = work_folder(out, store)
         return run_pretrained(
             recipe, corpora, out=out, work=work, device=device, tell=tell, overwrite=overwrite
         )
-    assert recipe.upstream is not None
+    (name_of_upstream,) = recipe.upstreams
     began = time.perf_counter()
     tell("reading the corpus", 0, 1)
     table = read_corpora(recipe, corpora)
     # Folds first: a leak or a wrong name is told before hours of extraction.
     divide(recipe, corpora, table)
-    encoder = upstreams.load(recipe.upstream, device=device)
+    encoder = upstreams.load(name_of_upstream, device=device)
     found = extract(
         clips_of(table),
         encoder,
@@ -132,7 +160,10 @@ def run(
     seconds = time.perf_counter() - began
     return write_results(
         out,
-        protocol=split.protocol,
+        protocol={
+            **split.protocol.to_dict(),
+            "description": split.protocol.describe() + taught_on([encoder], table),
+        },
         systems=systems,
         comparisons=comparisons,
         predictions=answers.table(),
@@ -140,7 +171,7 @@ def run(
         environment=describe_environment(seeds=recipe.seeds, device=device),
         extra={
             "recipe": recipe.name,
-            "upstream": {"name": recipe.upstream, "fingerprint": encoder.fingerprint()},
+            "upstream": {"name": name_of_upstream, "fingerprint": encoder.fingerprint()},
             "left_out": left_out(table),
             "failed": [{"file": Path(f.file).name, "message": f.message} for f in found.failed],
             "steps": steps,
@@ -156,7 +187,22 @@ def run(
     )
 
 
+def _with_upstreams(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """Return a recipe on other upstreams, as many as it has."""
+    if len(names) != len(recipe.upstreams):
+        wanted = len(recipe.upstreams)
+        raise RecipeError(
+            f"recipe {recipe.name!r} stands on {wanted} upstream{'s' if wanted > 1 else ''}, given are {len(names)}; "
+            f"give --upstream {'once' if wanted == 1 else f'{wanted} times'}"
+        )
+    return recipe.model_copy(update={"upstream": names[0] if len(names) == 1 else list(names)})
+
+
 def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
-    """Return where a recipe that pre-trains keeps frames (``frames``) and runs (``RECIPE/runs/NAME/upstream``)."""
+    """Return where a recipe that trains upstreams keeps its data and runs.
+
+    Pre-training: ``frames`` and ``RECIPE/runs/NAME/upstream``. Fine-tuning: ``clips-…`` and
+    ``RECIPE/foldN-seedM/upstreamK/averaged``.
+    """
     target = Path(out)
     return Path(store) if store is not None else target.with_name(target.name + ".work")

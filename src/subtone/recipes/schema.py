@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from subtone import corpora
+from subtone.aggregation import AggregatorOptions
 from subtone.classifier import LayersMode
 from subtone.errors import nearest
 from subtone.extraction import BackendName, ExtractionOptions, Precision
@@ -15,6 +16,8 @@ from subtone.pooling import statistics_of
 from subtone.pretraining.masking import STRATEGIES
 from subtone.pretraining.objectives import ARCHITECTURES
 from subtone.pretraining.options import PretrainOptions
+from subtone.training.end_to_end.network import Fusion
+from subtone.training.end_to_end.options import FinetuneOptions, FitOptions
 from subtone.training.options import ClassWeights, FrozenOptions
 
 #: What both generators of random numbers take.
@@ -243,6 +246,62 @@ class PretrainingSection(_Section):
         return self
 
 
+class NetworkSection(_Section):
+    """What is trained on the frames of upstreams in a recipe that fine-tunes them.
+
+    Parameters
+    ----------
+    weights
+        Of the upstreams: ``"averaged"`` over the best epochs of their fine-tuning, those of the single ``"best"`` one,
+        or ``"frozen"``, as they were before.
+    aggregator
+        What makes one vector of the frames: a name (mean, sap, gap+sap, attentive, ecapa), or a name and its options,
+        see :class:`subtone.aggregation.AggregatorOptions`.
+    fusion
+        How several upstreams are joined: ``"early"`` or ``"late"``.
+    only
+        Of several upstreams, take this one alone; counted from 1.
+    average
+        Whether the best epochs of this network are averaged too; else the best one is taken.
+    """
+
+    weights: Literal["frozen", "best", "averaged"] = "averaged"
+    aggregator: AggregatorOptions = AggregatorOptions()
+    fusion: Fusion | None = None
+    only: int | None = Field(default=None, ge=1)
+    average: bool = True
+
+    @field_validator("aggregator", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class PublishedRow(_Section):
+    """A figure of the literature that belongs beside ours.
+
+    Parameters
+    ----------
+    system
+        Ours that is meant to be the same.
+    what
+        What the paper's is, e.g. its upstream.
+    corpus
+        On which it was measured.
+    ua, wa
+        In percent.
+    protocol
+        How it was measured, in words.
+    """
+
+    system: str
+    what: str
+    corpus: str
+    ua: float = Field(ge=0, le=100)
+    wa: float = Field(ge=0, le=100)
+    protocol: str
+
+
 class EvaluationSection(_Section):
     """Intervals and paired tests; see :func:`subtone.evaluation.evaluate`."""
 
@@ -259,36 +318,72 @@ class Recipe(_Section):
     name, title, paper
         What it is, and where it was published.
     upstream
-        Name or folder; see :func:`subtone.upstreams.load`. Null where ``pretraining`` makes its own.
+        Name or folder; see :func:`subtone.upstreams.load`. Null where ``pretraining`` makes its own. A list where
+        several are fine-tuned and joined.
     pretraining
         Pre-train upstreams first; then every system is measured on each of them.
+    finetuning
+        Fine-tune the upstreams, for each fold anew; then every one of ``networks`` is trained on their frames.
+    downstream
+        How those networks are trained.
     detector, extraction, corpus, protocol, training, evaluation
         See the sections.
     corpora
         Corpus → what differs from ``corpus`` for that one, e.g. the four classes of IEMOCAP.
+    protocols
+        Corpus → what it has in place of ``protocol``, e.g. the sessions of IEMOCAP.
     systems
         Name → what it pools.
+    networks
+        Name → what is trained on fine-tuned upstreams, in the place of ``systems``.
+    published
+        Figures of the literature, shown beside ours.
     compare
         Pairs of systems for the paired test; the second against the first.
     seeds
-        One classifier is trained a fold and seed.
+        One classifier is trained a fold and seed; in a recipe that fine-tunes, its upstreams too.
     """
 
     name: str
     title: str
     paper: str = ""
-    upstream: str | None = None
+    upstream: str | Annotated[list[str], Field(min_length=1)] | None = None
     pretraining: PretrainingSection | None = None
+    finetuning: FinetuneOptions | None = None
+    downstream: FitOptions | None = None
     detector: DetectorSection = DetectorSection()
     extraction: ExtractionSection = ExtractionSection()
     corpus: CorpusSection = CorpusSection()
     corpora: dict[str, CorpusSection] = {}
     protocol: ProtocolSection = ProtocolSection()
-    systems: dict[str, SystemSection] = Field(min_length=1)
+    protocols: dict[str, ProtocolSection] = {}
+    systems: dict[str, SystemSection] = {}
+    networks: dict[str, NetworkSection] = {}
+    published: list[PublishedRow] = []
     compare: list[tuple[str, str]] = []
     training: TrainingSection = TrainingSection()
     seeds: list[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     evaluation: EvaluationSection = EvaluationSection()
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Names of the upstreams; none where the recipe makes its own."""
+        if self.upstream is None:
+            return ()
+        return (self.upstream,) if isinstance(self.upstream, str) else tuple(self.upstream)
+
+    def upstreams_of(self, network: str) -> tuple[int, ...]:
+        """Which of the upstreams a network stands on, by their places from 0."""
+        only = self.networks[network].only
+        return tuple(range(len(self.upstreams))) if only is None else (only - 1,)
+
+    @property
+    def idle_sections(self) -> frozenset[str]:
+        """Sections that mean nothing in a recipe of this kind."""
+        if self.finetuning is not None:
+            return frozenset({"pretraining", "systems", "training"})
+        others = {"finetuning", "downstream", "networks"}
+        return frozenset(others if self.pretraining is not None else others | {"pretraining"})
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -298,6 +393,8 @@ class Recipe(_Section):
     @property
     def system_names(self) -> tuple[str, ...]:
         """Names of all that is measured: the systems, or with pre-training those of each variant."""
+        if self.finetuning is not None:
+            return tuple(self.networks)
         if self.pretraining is None:
             return tuple(self.systems)
         return tuple(self.named(v, s) for v in self.pretraining.variants for s in self.systems)
@@ -307,17 +404,44 @@ class Recipe(_Section):
         return variant if len(self.systems) == 1 else f"{variant} {system}"
 
     @model_validator(mode="after")
+    def _finetunes(self) -> Recipe:
+        """Check what belongs to recipes that fine-tune."""
+        if self.finetuning is None:
+            if self.networks:
+                raise ValueError("networks: belong to a recipe with 'finetuning'; others have 'systems'")
+            if len(self.upstreams) > 1:
+                raise ValueError("upstream: several are joined by a recipe with 'finetuning' only; name one")
+            if not self.systems:
+                raise ValueError("systems: at least one is needed")
+            return self
+        if self.systems or not self.networks:
+            raise ValueError("a recipe with 'finetuning' has 'networks' in the place of 'systems'")
+        if self.pretraining is not None:
+            raise ValueError("a recipe has either 'pretraining' or 'finetuning'")
+        for name, network in self.networks.items():
+            count = len(self.upstreams)
+            if network.only is not None and network.only > count:
+                raise ValueError(f"networks.{name}: only = {network.only}, but there are {count} upstreams")
+            joined = len(self.upstreams_of(name))
+            if network.fusion is None and joined > 1:
+                raise ValueError(f"networks.{name}: {joined} upstreams need a fusion, 'early' or 'late'")
+            if network.fusion is not None and joined < 2:
+                raise ValueError(
+                    f"networks.{name}: fusion {network.fusion!r} joins several upstreams, and there is one; name two "
+                    "(--upstream A --upstream B)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if (self.upstream is None) == (self.pretraining is None):
             raise ValueError(
                 "a recipe has either 'upstream' or 'pretraining', which makes upstreams of its own"
             )
-        if self.pretraining is not None and (
-            not self.name.strip(". ") or {"/", "\\"} & set(self.name) or self.name == "frames"
+        if (self.pretraining is not None or self.finetuning is not None) and (
+            not self.name.strip(". ") or {"/", "\\"} & set(self.name) or self.name in ("frames", "clips")
         ):
-            raise ValueError(
-                f"name: {self.name!r} cannot be the folder of what is pre-trained; choose another"
-            )
+            raise ValueError(f"name: {self.name!r} cannot be the folder of what is trained; choose another")
         for pair in self.compare:
             for system in pair:
                 if system not in self.system_names:
@@ -330,6 +454,11 @@ class Recipe(_Section):
                 raise ValueError(
                     f"systems: {system!r} ends in {VOTE!r}, which is added for the vote of the seeds"
                 )
-        for name in self.corpora:
+        for row in self.published:
+            if row.system not in self.system_names:
+                raise ValueError(
+                    f"published: no system {row.system!r}; {nearest(row.system, self.system_names)}"
+                )
+        for name in (*self.corpora, *self.protocols, *(row.corpus for row in self.published)):
             corpora.get(name)
         return self

@@ -6,11 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from subtone.classifier import LayersMode
 from subtone.errors import RecipeError
 from subtone.heads import HeadKind
 
 ClassWeights = Literal["balanced", "none"]
+
+#: ``__pydantic_config__`` of options that a recipe holds as they are: an unknown key is an error.
+STRICT: ConfigDict = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ class Upstream(abc.ABC):
         Hidden layers handed out; for transformers the input of the first layer counts as layer 0.
     min_samples
         Clips shorter than this are padded to it with zeros and flagged ``too_short``.
+    taught_on
+        Corpora that it was trained on with their emotions; none as a rule.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Upstream(abc.ABC):
     dim: int
     num_layers: int
     min_samples: int
+    taught_on: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def encode(self, waves: Sequence[Wave], surveys: Sequence[Survey | None] | None = None) -> Encoded:

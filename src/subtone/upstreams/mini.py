@@ -91,6 +91,7 @@ class MiniUpstream(Upstream):
         self._speech = WhisperUpstream(replace(checkpoint, config={**encoder, "model_type": "whisper"}))
         self._prosody = None if beside is None else ProsodyUpstream()
         self.name = checkpoint.name
+        self.taught_on = tuple(str(name) for name in config.get("taught_on", ()))
         self.grid: FrameGrid = self._speech.grid
         self.dim = self._speech.dim + (0 if self._prosody is None else self._prosody.dim)
         self.num_layers = self._speech.num_layers
@@ -191,7 +192,13 @@ class MiniUpstream(Upstream):
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``, in half precision what half precision holds exactly."""
-        _write(Path(folder), dict(self._checkpoint.config["encoder"]), self.module, self._described)
+        _write(
+            Path(folder),
+            dict(self._checkpoint.config["encoder"]),
+            self.module,
+            self._described,
+            self.taught_on,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -229,7 +236,12 @@ class MiniCore(nn.Module):
         return torch.cat([layers, beside], dim=2)
 
 
-def write_mini(folder: str | Path, encoder: WhisperEncoder, standardisation: Standardisation | None) -> Path:
+def write_mini(
+    folder: str | Path,
+    encoder: WhisperEncoder,
+    standardisation: Standardisation | None,
+    taught_on: Sequence[str] = (),
+) -> Path:
     """Write an encoder as a folder that `load` opens, its weights rounded to half precision.
 
     Parameters
@@ -240,6 +252,8 @@ def write_mini(folder: str | Path, encoder: WhisperEncoder, standardisation: Sta
         Any size; computed in float32 when loaded.
     standardisation
         Of the prosody stream; ``Standardisation()`` keeps its numbers, None leaves the stream out.
+    taught_on
+        Corpora that the encoder was trained on with their emotions.
 
     Returns
     -------
@@ -258,11 +272,15 @@ def write_mini(folder: str | Path, encoder: WhisperEncoder, standardisation: Sta
             raise UpstreamError(f"subtone-mini: {name} is not finite in half precision; train it anew")
     sizes = {key: getattr(settings, key) for key in _ENCODER}
     beside = None if standardisation is None else standardisation.to_dict()
-    return _write(Path(folder), sizes, rounded, beside)
+    return _write(Path(folder), sizes, rounded, beside, taught_on)
 
 
 def _write(
-    folder: Path, encoder: dict[str, Any], weights: nn.Module | Mapping[str, Tensor], beside: Any
+    folder: Path,
+    encoder: dict[str, Any],
+    weights: nn.Module | Mapping[str, Tensor],
+    beside: Any,
+    taught_on: Sequence[str],
 ) -> Path:
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     folder.mkdir(parents=True, exist_ok=True)
@@ -270,7 +288,7 @@ def _write(
         save_file(
             {f"encoder.{key}": _halved(value) for key, value in state.items()}, partial, {"format": "pt"}
         )
-    document = {"model_type": MODEL_TYPE, "encoder": encoder, "prosody": beside}
+    document = {"model_type": MODEL_TYPE, "encoder": encoder, "prosody": beside, "taught_on": list(taught_on)}
     # Last, because a folder without it is no upstream.
     write_whole(folder / "config.json", json.dumps(document, indent=2).encode())
     return folder

@@ -21,6 +21,7 @@ import scipy.fft
 from subtone.audio import SAMPLE_RATE_HZ, expand, load_audio
 from subtone.errors import AudioError, RecipeError, UsageError
 from subtone.speech.segments import SpeechSegments
+from subtone.training.options import STRICT
 
 Wave = npt.NDArray[np.float32]
 
@@ -79,6 +80,8 @@ class AugmentationOptions:
     >>> AugmentationOptions().active, AugmentationOptions(speed=0.5).active
     (False, True)
     """
+
+    __pydantic_config__ = STRICT
 
     noise: float = 0.0
     noise_snr_db: tuple[float, float] = (5.0, 30.0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,27 +51,41 @@ class DecodedClips:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def select(self, which: npt.NDArray[np.int64]) -> DecodedClips:
+        """Return some of these clips, in the order asked for."""
+        paths = tuple(self.paths[i] for i in which.tolist())
+        return DecodedClips(paths, self.lengths[which], self.failed, self.rows[which])
+
     def digest(self, rows: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> str:
         """Return what tells some of these clips, and what they are called, from others."""
         content = "\n".join(f"{self.paths[row].name}|{targets[row]}" for row in rows.tolist())
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def speech(self, clip: int) -> SpeechSegments:
+        """Return where a clip holds speech."""
+        with self._open(clip) as file:
+            segments = file.get_tensor("speech")
+        return SpeechSegments(segments[:, 0], segments[:, 1], int(self.lengths[clip]))
+
     def read(
         self, clip: int, start: int = 0, stop: int | None = None
     ) -> tuple[npt.NDArray[np.float32], SpeechSegments]:
         """Return the samples ``[start, stop)`` of a clip, ``(samples,)``, and where they hold speech."""
-        path = self.paths[clip]
         stop = int(self.lengths[clip]) if stop is None else stop
+        with self._open(clip) as file:
+            wave: npt.NDArray[np.float32] = file.get_slice("wave")[start:stop]
+        return wave, self.speech(clip).clip(start, stop)
+
+    @contextmanager
+    def _open(self, clip: int) -> Iterator[Any]:
+        path = self.paths[clip]
         try:
             with safe_open(path, framework="np") as file:
-                wave: npt.NDArray[np.float32] = file.get_slice("wave")[start:stop]
-                segments = file.get_tensor("speech")
+                yield file
         except (OSError, SafetensorError) as error:
             raise StoreError(
                 f"{path}: is damaged ({error}); delete it and give the same command again"
             ) from error
-        speech = SpeechSegments(segments[:, 0], segments[:, 1], int(self.lengths[clip]))
-        return wave, speech.clip(start, stop)
 
 
 def decode(

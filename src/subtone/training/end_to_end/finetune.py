@@ -93,6 +93,7 @@ def finetune(
     folder: Path,
     options: FinetuneOptions,
     *,
+    seed: int,
     on_progress: OnProgress | None = None,
 ) -> Finetuned:
     """Fine-tune an upstream, the mean of its frames and one linear layer on top.
@@ -112,6 +113,8 @@ def finetune(
         Of the run; must be new, or hold a run with the same settings and clips.
     options
         How.
+    seed
+        Of first weights, order, crops, masks, noise and dropout.
     on_progress
         Told twice a second, in the first process.
 
@@ -134,6 +137,7 @@ def finetune(
         {
             "upstream": upstream.fingerprint(),
             "settings": binding(options, fabric.world_size),
+            "seed": seed,
             "clips": fold.clips.digest(np.concatenate([fold.train, fold.dev]), fold.targets),
             "train": len(fold.train),
             "dev": len(fold.dev),
@@ -141,7 +145,7 @@ def finetune(
     )
     copied = copy.deepcopy(upstream)
     copied.to(fabric.device)
-    task = _Task(copied, fold, options, fabric.world_size)
+    task = _Task(copied, fold, options, seed, fabric.world_size)
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         fitted = fit(
@@ -150,7 +154,7 @@ def finetune(
             folder,
             options.fit,
             class_weights=class_weights(fold.targets[fold.train], fold.classes, options.fit.class_weights),
-            seed=options.seed,
+            seed=seed,
             checkpoint_every=options.checkpoint_every,
             on_progress=on_progress,
         )
@@ -167,11 +171,13 @@ def finetune(
 class _Task:
     """An upstream with its linear layer, and the waves that it learns from; see :class:`~…fit.Task`."""
 
-    def __init__(self, upstream: Upstream, fold: FoldClips, options: FinetuneOptions, processes: int) -> None:
+    def __init__(
+        self, upstream: Upstream, fold: FoldClips, options: FinetuneOptions, seed: int, processes: int
+    ) -> None:
         self._upstream, self._fold, self._options = upstream, fold, options
         self._augmenter = Augmenter(options.augmentation) if options.augmentation.active else None
         prepare(upstream, options.tuning)
-        downstream = _linear(upstream, fold.classes, options)
+        downstream = _linear(upstream, fold.classes, options, seed)
         masking = options.masking
         hides = masking.time_share > 0 or masking.feature_share > 0
         self._masker = SpecMasker(upstream, masking) if hides else None
@@ -186,7 +192,7 @@ class _Task:
             batches_per_step=options.fit.accumulate * processes,
             epochs=options.fit.epochs,
             crop=self._crop(),
-            seed=options.seed,
+            seed=seed,
         )
         self.dev = ordered(fold.dev, fold.clips.lengths, self.plan.budget)
         self._freeze_unused()
@@ -207,7 +213,7 @@ class _Task:
         batch = self.read_whole(np.array([shortest], np.int64))
         if self._masker is not None:  # what stands in for hidden frames counts as used
             batch = Batch(batch.inputs, batch.speech, batch.targets, (0,), batch.seconds)
-        self.network.eval()
+        self.train_mode()  # which is when frames are hidden
         freeze_unused(self.network, lambda: self.network(batch.to(self._upstream.device)).sum())
 
     def read(self, pieces: Sequence[Piece]) -> Batch:
@@ -256,9 +262,9 @@ def whole_batch(fold: FoldClips, rows: Rows) -> Batch:
     return Batch(waves, [speech for _, speech in read], torch.from_numpy(fold.targets[rows]), (), seconds)
 
 
-def _linear(upstream: Upstream, classes: int, options: FinetuneOptions) -> Downstream:
+def _linear(upstream: Upstream, classes: int, options: FinetuneOptions, seed: int) -> Downstream:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
+        torch.manual_seed(seed)
         return Downstream([shape_of(upstream, options.layers)], classes, dropout=options.fit.dropout)
 
 
@@ -273,7 +279,7 @@ def _dev_ua(
     """Return the development UA of weights that no epoch had."""
     tuned = copy.deepcopy(upstream)
     load_plain(tuned, _part(state, _UPSTREAM))
-    downstream = _linear(tuned, fold.classes, options)
+    downstream = _linear(tuned, fold.classes, options, seed=0)
     downstream.load_state_dict(_part(state, _DOWNSTREAM))
     network = Tuned(tuned, downstream, options.layers).eval()
     budget = round(options.fit.batch_s * SAMPLE_RATE_HZ)

@@ -224,6 +224,7 @@ class Tuned(nn.Module):
         if upstream.module is not None:
             self.network = upstream.module
         self.downstream = downstream
+        self.blocks = tuple(upstream.blocks)
         self._upstream, self._layers, self._masker = upstream, layers, masker
 
     def forward(self, batch: Batch) -> Tensor:

@@ -11,11 +11,10 @@ from subtone.errors import RecipeError, nearest
 from subtone.training.end_to_end.augmentation import AugmentationOptions
 from subtone.training.end_to_end.spec_masking import SpecMasking
 from subtone.training.end_to_end.tuning import Tuning
-from subtone.training.options import ClassWeights
+from subtone.training.options import STRICT, ClassWeights
 
 Precision = Literal["fp32", "bf16"]
 LayerChoice = Literal["last", "mix"]
-Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class FitOptions:
     precision
         ``"bf16"``: products in half the bits, weights and sums in fp32.
     """
+
+    __pydantic_config__ = STRICT
 
     epochs: int = 20
     patience: int | None = None
@@ -100,12 +101,9 @@ class FinetuneOptions:
         Longest stretch that is taken of a clip in training, in seconds, at random; null for all of it.
     checkpoint_every
         Steps between checkpoints, beside the one after each epoch.
-    accelerator, devices, strategy
-        ``"cpu"`` or ``"cuda"``, processes on each machine, and whether each holds all weights (``"ddp"``) or its part
-        of them (``"fsdp"``).
-    seed
-        Of first weights, order, crops, masks, noise and dropout.
     """
+
+    __pydantic_config__ = STRICT
 
     fit: FitOptions = field(default_factory=FitOptions)
     upstream_learning_rate: float = 5e-5
@@ -115,35 +113,24 @@ class FinetuneOptions:
     layers: LayerChoice = "last"
     crop_s: float | None = 15.0
     checkpoint_every: int = 200
-    accelerator: Literal["cpu", "cuda"] = "cpu"
-    devices: int = 1
-    strategy: Strategy = "ddp"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         _above_zero("upstream_learning_rate", self.upstream_learning_rate)
-        _at_least_one(self, ("checkpoint_every", "devices"))
+        _at_least_one(self, ("checkpoint_every",))
         if self.crop_s is not None and not 0.1 <= self.crop_s <= self.fit.batch_s:
             raise RecipeError(
                 f"crop_s = {self.crop_s:g} must be from 0.1 to batch_s = {self.fit.batch_s:g}: the longest clip has to "
                 "fit into a batch"
             )
-        _among(
-            self,
-            {
-                "layers": get_args(LayerChoice),
-                "strategy": get_args(Strategy),
-                "accelerator": ("cpu", "cuda"),
-            },
-        )
+        _among(self, {"layers": get_args(LayerChoice)})
 
 
 #: What may change between two calls of the same run: it does not decide what is learned.
-FREE = frozenset({"checkpoint_every", "accelerator", "devices", "strategy"})
+FREE = frozenset({"checkpoint_every"})
 
 
-def binding(options: Any, processes: int) -> dict[str, Any]:
+def binding(options: FinetuneOptions | FitOptions, processes: int) -> dict[str, Any]:
     """Return the settings that decide what is learned, by which a run is known again.
 
     One process that accumulates batches learns what several do side by side, so only their product counts.

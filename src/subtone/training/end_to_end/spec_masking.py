@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from subtone.errors import RecipeError, UsageError
+from subtone.training.options import STRICT
 from subtone.upstreams import Upstream
 
 
@@ -42,6 +43,8 @@ class SpecMasking:
         Park et al. 2019 (arXiv 1904.08779); as in wav2vec 2.0 (arXiv 2006.11477), but with a number of spans whose
         mean over draws is ``share * length / span`` for clips of any length.
     """
+
+    __pydantic_config__ = STRICT
 
     time_share: float = 0.0
     time_span: int = 10

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from subtone.errors import RecipeError, UsageError, nearest
+from subtone.training.options import STRICT
 from subtone.upstreams import Upstream
 from subtone.upstreams.batch_norm import ValidBatchNorm
 
@@ -55,6 +56,8 @@ class Tuning:
     RecipeError
         If a value is out of range.
     """
+
+    __pydantic_config__ = STRICT
 
     train: Train = "all"
     top_layers: int = 4

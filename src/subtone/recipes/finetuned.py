@@ -1,0 +1,430 @@
+"""Run a recipe that fine-tunes its upstreams: each fold's anew, networks on their frames, all measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from lightning_fabric import Fabric
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from subtone import upstreams
+from subtone.corpora.several import left_out
+from subtone.errors import RecipeError, TrainingError
+from subtone.evaluation import describe_environment, write_results
+from subtone.extraction import clips_of
+from subtone.protocols import Fold, Split
+from subtone.recipes.data import divide, positions, read_corpora, targets
+from subtone.recipes.heard import taught_on
+from subtone.recipes.judge import Answers, Scores, judge, probabilities
+from subtone.recipes.load import dump
+from subtone.recipes.progress import OnProgress
+from subtone.recipes.published import beside
+from subtone.recipes.schema import NetworkSection, Recipe
+from subtone.speech import get_detector
+from subtone.training.end_to_end.clips import DecodedClips, decode
+from subtone.training.end_to_end.downstream import DownstreamOptions, train_downstream
+from subtone.training.end_to_end.finetune import Finetuned, FoldClips, finetune
+from subtone.training.end_to_end.fit import CHECKPOINTS, EPOCHS
+from subtone.training.end_to_end.folder import claim
+from subtone.training.end_to_end.frames import ClipFrames, encode_frames
+from subtone.training.end_to_end.launching import Strategy, alone, launched
+from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
+from subtone.upstreams import Upstream
+from subtone.upstreams.files import appears_whole
+
+SCORES = "scores.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fold under one seed: its upstreams are fine-tuned, then its networks are trained and its clips scored."""
+
+    number: int
+    seed: int
+    place: int
+    fold: Fold
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"fold{self.number + 1}-seed{self.seed}"
+
+
+def run_finetuned(
+    recipe: Recipe,
+    corpora: Mapping[str, str | Path],
+    *,
+    out: str | Path,
+    work: Path,
+    device: str,
+    devices: int,
+    strategy: Strategy,
+    tell: OnProgress,
+    overwrite: bool,
+) -> Path | None:
+    """Fine-tune, train, score and write the result folder.
+
+    Parameters
+    ----------
+    recipe
+        With ``finetuning``.
+    corpora
+        Corpus → your copy of it; several are joined into one table.
+    out, overwrite
+        See :func:`subtone.recipes.run`.
+    work
+        Folder of decoded clips, and in a folder of the recipe's name of the runs. What is finished there is not done
+        again.
+    device, devices, strategy
+        See :func:`subtone.training.end_to_end.launching.launched`.
+    tell
+        See :data:`subtone.recipes.progress.OnProgress`.
+
+    Returns
+    -------
+    Path or None
+        The result folder; None in a process that only helped to train.
+    """
+    began = time.perf_counter()
+    tell("reading the corpus", 0, 1)
+    table = read_corpora(recipe, corpora)
+    divide(recipe, corpora, table)  # a leak or a wrong name is told before hours of training
+    loaded = [upstreams.load(name) for name in recipe.upstreams]
+    assert recipe.finetuning is not None
+    fabric = launched(recipe.finetuning.fit.precision, device=device, devices=devices, strategy=strategy)
+    clips = _decoded(recipe, table, work, fabric, tell)
+    split = divide(recipe, corpora, table.iloc[clips.rows])
+    run = _Run(
+        recipe, loaded, clips.select(positions(split)), split, work / recipe.name, fabric, device, tell
+    )
+    scores = run.finish()
+    if not fabric.is_global_zero:
+        return None
+    tell("scoring", 0, 1)
+    tested = np.zeros(len(split.table), bool)
+    for fold in split.folds:
+        tested[fold.test] = True
+    answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
+    systems, comparisons = judge(recipe, answers)
+    record = {**split.protocol.to_dict(), "description": _description(recipe, split, loaded, table)}
+    return write_results(
+        out,
+        protocol=record,
+        systems=systems,
+        comparisons=comparisons,
+        predictions=answers.table(),
+        recipe=dump(recipe),
+        environment=describe_environment(seeds=recipe.seeds, device=device),
+        sections=beside(recipe, corpora, systems),
+        extra={
+            "recipe": recipe.name,
+            "upstreams": [
+                {"name": name, "fingerprint": one.fingerprint()}
+                for name, one in zip(recipe.upstreams, loaded, strict=True)
+            ],
+            "finetuning": run.told,
+            "published": [row.model_dump() for row in recipe.published],
+            "left_out": left_out(table),
+            "failed": [{"file": Path(f.file).name, "message": f.message} for f in clips.failed],
+            "audio_s": round(float(clips.lengths.sum()) / 16_000, 1),
+            "seconds": {"all": round(time.perf_counter() - began, 1)},
+        },
+        overwrite=overwrite,
+    )
+
+
+def _decoded(
+    recipe: Recipe, table: pd.DataFrame, work: Path, fabric: Fabric, tell: OnProgress
+) -> DecodedClips:
+    detector = get_detector(recipe.detector.name, **recipe.detector.options)
+
+    def all_clips() -> DecodedClips:
+        return decode(
+            clips_of(table),
+            work / "clips",
+            detector,
+            on_progress=lambda state: tell(f"decoding: {state.sentence()}", state.done, state.total),
+        )
+
+    # The first process decodes; the others find everything there.
+    found = all_clips() if fabric.is_global_zero else None
+    fabric.barrier()
+    found = found or all_clips()
+    if not len(found):
+        shown = "; ".join(failure.message for failure in found.failed[:5])
+        raise RecipeError(f"no clip could be read: {shown}")
+    return found
+
+
+def _description(recipe: Recipe, split: Split, loaded: Sequence[Upstream], table: pd.DataFrame) -> str:
+    assert recipe.finetuning is not None
+    trained = [one.name for one in loaded if one.module is not None]
+    told = f"{split.protocol.describe()} | "
+    how = recipe.finetuning.tuning.train
+    if trained and how != "nothing":
+        told += f"{', '.join(trained)} fine-tuned ({how}) for each fold anew, without its test speakers"
+    else:
+        told += "no upstream is fine-tuned"
+    return told + taught_on(loaded, table)
+
+
+class _Run:
+    """One call of a recipe that fine-tunes, in one process."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        loaded: Sequence[Upstream],
+        clips: DecodedClips,
+        split: Split,
+        folder: Path,
+        fabric: Fabric,
+        device: str,
+        tell: OnProgress,
+    ) -> None:
+        assert recipe.finetuning is not None
+        self._recipe, self._loaded, self._clips, self._split = recipe, loaded, clips, split
+        self._folder, self._fabric, self._device, self._tell = folder, fabric, device, tell
+        self._options: FinetuneOptions = recipe.finetuning
+        self._downstream = recipe.downstream or FitOptions()
+        self._targets = targets(split)
+        self._classes = len(split.protocol.classes)
+        self._jobs = [
+            Job(number, seed, place, fold)
+            for place, seed in enumerate(recipe.seeds)
+            for number, fold in enumerate(split.folds)
+        ]
+        self.told: dict[str, Any] = {}
+
+    def finish(self) -> dict[str, Scores]:
+        """Do what is not done yet; return the probabilities of every network, ``(seeds, clips, classes)``."""
+        shape = (len(self._recipe.seeds), len(self._targets), self._classes)
+        scores: dict[str, Scores] = {name: np.full(shape, np.nan) for name in self._recipe.networks}
+        for at, job in enumerate(self._jobs):
+            place = f"{job.name}, {at + 1} of {len(self._jobs)}"
+            self._job(job, place)
+            if self._fabric.is_global_zero:
+                for name, logits in self._scores_of(job).items():
+                    scores[name][job.place, job.fold.test] = probabilities(logits)
+            self._fabric.barrier()
+        frozen = self._folder / "frozen"
+        if self._fabric.is_global_zero:
+            shutil.rmtree(frozen, ignore_errors=True)
+        return scores
+
+    def _job(self, job: Job, place: str) -> None:
+        folder = self._folder / job.name
+        claim(self._fabric, folder, self._about(job))
+        if (folder / SCORES).exists():
+            return
+        tuned = {number: self._finetune(job, number, folder, place) for number in self._tuned_numbers}
+        if self._fabric.is_global_zero:
+            self._measure(job, folder, tuned, place)
+        self._fabric.barrier()
+
+    def _about(self, job: Job) -> dict[str, Any]:
+        """What decides a job's scores."""
+        fold = job.fold
+        rows = np.concatenate([fold.train, fold.dev, fold.test])
+        return {
+            "upstreams": [one.fingerprint() for one in self._loaded],
+            "settings": binding(self._options, self._fabric.world_size),
+            "downstream": asdict(self._downstream),
+            "networks": {name: one.model_dump(mode="json") for name, one in self._recipe.networks.items()},
+            "detector": self._recipe.detector.model_dump(mode="json"),
+            "extraction": self._recipe.extraction.precision,
+            "seed": job.seed,
+            "clips": self._clips.digest(rows, self._targets),
+            "sizes": [len(fold.train), len(fold.dev), len(fold.test)],
+        }
+
+    @cached_property
+    def _tuned_numbers(self) -> list[int]:
+        """Which upstreams are to be fine-tuned: those with a network whose tuned weights something stands on."""
+        if self._options.tuning.train == "nothing":
+            return []
+        wanted = {
+            number
+            for name, network in self._recipe.networks.items()
+            if network.weights != "frozen"
+            for number in self._recipe.upstreams_of(name)
+        }
+        return [n for n in sorted(wanted) if self._loaded[n].module is not None]
+
+    def _finetune(self, job: Job, number: int, folder: Path, place: str) -> Finetuned:
+        name = self._recipe.upstreams[number]
+        fold = FoldClips(self._clips, self._targets, job.fold.train, job.fold.dev, self._classes)
+        return finetune(
+            self._fabric,
+            self._loaded[number],
+            fold,
+            folder / f"upstream{number + 1}",
+            self._options,
+            seed=job.seed,
+            on_progress=lambda state: self._tell(
+                f"fine-tuning {name} ({place}): {state.sentence()}", state.step, state.steps
+            ),
+        )
+
+    def _measure(self, job: Job, folder: Path, tuned: Mapping[int, Finetuned], place: str) -> None:
+        """Train every network on the frames of its upstreams, and score the fold's test clips."""
+        frames = _Frames(self, folder / "frames", tuned, place)
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        networks: dict[str, Any] = {}
+        for name, network in self._recipe.networks.items():
+            logits, networks[name] = self._train(job, folder, name, network, frames, place)
+            found[name] = np.ascontiguousarray(logits[job.fold.test])
+        about = {
+            "upstreams": {self._recipe.upstreams[n]: _told(one) for n, one in tuned.items()},
+            "networks": networks,
+        }
+        for number, one in tuned.items():
+            one.load(self._loaded[number], "averaged").save(folder / f"upstream{number + 1}" / "averaged")
+        self._write_scores(folder / SCORES, found, about)
+        frames.delete()
+        # What is left of a finished job: curves, TensorBoard's events, and the averaged upstreams.
+        for run in folder.iterdir():
+            for part in (CHECKPOINTS, EPOCHS):
+                with suppress(OSError):
+                    shutil.rmtree(run / part)
+
+    def _train(
+        self, job: Job, folder: Path, name: str, network: NetworkSection, frames: _Frames, place: str
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        options = self._downstream if network.average else replace(self._downstream, average=1)
+        place_of = list(self._recipe.networks).index(name) + 1
+        own = folder / f"network{place_of}"
+        fabric = alone(options.precision, device=self._device)
+        about = {"network": network.model_dump(mode="json"), "options": binding(options, 1), "seed": job.seed}
+        claim(fabric, own, about)
+        trained = train_downstream(
+            fabric,
+            [frames.of(network.weights, number) for number in self._recipe.upstreams_of(name)],
+            self._targets,
+            job.fold.train,
+            job.fold.dev,
+            job.fold.test,
+            self._classes,
+            own,
+            DownstreamOptions(network.aggregator, network.fusion),
+            options,
+            seed=job.seed,
+            on_progress=lambda state: self._tell(
+                f"training {name} ({place}): {state.sentence()}", state.step, state.steps
+            ),
+        )
+        kept = trained.fitted.best.kept
+        return trained.logits, {
+            "epochs": trained.fitted.epochs,
+            "kept": [one.epoch + 1 for one in kept],
+            "dev_ua": kept[0].ua if len(job.fold.dev) else None,
+            "seconds": round(trained.fitted.seconds, 1),
+        }
+
+    def _write_scores(
+        self, path: Path, scores: Mapping[str, npt.NDArray[np.float32]], about: Mapping[str, Any]
+    ) -> None:
+        tensors = {str(number): one for number, one in enumerate(scores.values())}
+        try:
+            with appears_whole(path) as partial:
+                save_file(tensors, partial, {"names": json.dumps(list(scores)), "about": json.dumps(about)})
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{path}: could not be written: {error}; make room, then give the same command again"
+            ) from error
+
+    def _scores_of(self, job: Job) -> dict[str, npt.NDArray[np.float32]]:
+        path = self._folder / job.name / SCORES
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata()
+                names = json.loads(metadata["names"])
+                self.told[job.name] = json.loads(metadata["about"])
+                return {name: file.get_tensor(str(number)) for number, name in enumerate(names)}
+        except (OSError, SafetensorError, ValueError, LookupError) as error:
+            raise TrainingError(
+                f"{path}: is damaged ({error}); delete it and give the same command again"
+            ) from error
+
+    def encode(
+        self, weights: str, number: int, path: Path, tuned: Mapping[int, Finetuned], place: str
+    ) -> ClipFrames:
+        """Encode all clips with an upstream: as it was, or as a fold has it."""
+        name = self._recipe.upstreams[number]
+        upstream = self._loaded[number]
+        if weights != "frozen" and number in tuned:
+            upstream = tuned[number].load(upstream, weights)
+        upstream.to(self._device)
+        return encode_frames(
+            upstream,
+            self._clips,
+            path,
+            self._options.layers,
+            precision=self._recipe.extraction.precision,
+            on_clip=lambda done, of: self._tell(f"frames of {name} ({place}, {weights})", done, of),
+        )
+
+    @property
+    def frozen_folder(self) -> Path:
+        """Of the frames of upstreams as they were, which all folds share."""
+        return self._folder / "frozen"
+
+    @cached_property
+    def frozen_frames(self) -> dict[int, ClipFrames]:
+        """The frames of upstreams as they were, by number, as far as they were encoded."""
+        return {}
+
+
+class _Frames:
+    """The frames that the networks of a job ask for, each encoded once."""
+
+    def __init__(self, run: _Run, folder: Path, tuned: Mapping[int, Finetuned], place: str) -> None:
+        self._run, self._folder, self._tuned, self._place = run, folder, tuned, place
+        self._own: dict[tuple[str, int], ClipFrames] = {}
+
+    def of(self, weights: str, number: int) -> ClipFrames:
+        if weights == "frozen" or number not in self._tuned:
+            frozen = self._run.frozen_frames
+            if number not in frozen:
+                path = self._run.frozen_folder / f"upstream{number + 1}.frames"
+                frozen[number] = self._run.encode("frozen", number, path, {}, self._place)
+            return frozen[number]
+        key = (weights, number)
+        if key not in self._own:
+            path = self._folder / f"{weights}{number + 1}.frames"
+            self._own[key] = self._run.encode(weights, number, path, self._tuned, self._place)
+        return self._own[key]
+
+    def delete(self) -> None:
+        self._own.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _told(tuned: Finetuned) -> dict[str, Any]:
+    fitted = tuned.fitted
+    return {
+        "epochs": fitted.epochs,
+        "steps": fitted.steps,
+        "seconds": round(fitted.seconds, 1),
+        "kept": [one.epoch + 1 for one in fitted.best.kept],
+        "dev_ua": {
+            name: None if np.isnan(value) else round(value, 4) for name, value in tuned.dev_ua.items()
+        },
+        "history": [{name: _rounded(value) for name, value in row.items()} for row in fitted.history],
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.5g}")

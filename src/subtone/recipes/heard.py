@@ -1,0 +1,34 @@
+"""Whether an upstream has been taught the emotions of the speakers that a run tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from subtone.upstreams import Upstream
+
+
+def taught_on(loaded: Sequence[Upstream], table: pd.DataFrame) -> str:
+    """Return what the protocol's line must say of upstreams that have heard the corpora of a run with labels.
+
+    Parameters
+    ----------
+    loaded
+        The upstreams.
+    table
+        Of the clips.
+
+    Returns
+    -------
+    str
+        Empty when there is nothing to say.
+    """
+    there = {str(name) for name in table["corpus"].dropna().unique()}
+    told = [
+        f"; {one.name} was taught on {', '.join(sorted(there & set(one.taught_on)))} with emotions, TEST SPEAKERS "
+        "INCLUDED"
+        for one in loaded
+        if there & set(one.taught_on)
+    ]
+    return "".join(told)
