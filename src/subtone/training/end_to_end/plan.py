@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 #: Batches' worth of clips that are sorted by length together: little padding, and still much mixing.
-POOL_BATCHES = 8
+POOL_BATCHES = 16
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from subtone.errors import RecipeError, UsageError, nearest
+from subtone.training.end_to_end.state import whole
 from subtone.training.options import STRICT
 from subtone.upstreams import Upstream
 from subtone.upstreams.batch_norm import ValidBatchNorm
@@ -219,14 +220,15 @@ def plain_state(upstream: Upstream) -> dict[str, Tensor]:
     for key, value in network.state_dict().items():
         owner = next((name for name in adapted if key.startswith(f"{name}.")), None)
         if owner is None:
-            state[key] = value.detach().to("cpu", copy=True)
+            state[key] = whole(value)
             continue
         inner = key.removeprefix(f"{owner}.")
         if not inner.startswith("base_layer."):
             continue  # part of the addition
+        value = whole(value)
         if inner == "base_layer.weight":
-            value = (value.detach().float() + _addition(adapted[owner])).to(value.dtype)
-        state[f"{owner}.{inner.removeprefix('base_layer.')}"] = value.detach().to("cpu", copy=True)
+            value = (value.float() + _addition(adapted[owner])).to(value.dtype)
+        state[f"{owner}.{inner.removeprefix('base_layer.')}"] = value
     return state
 
 
@@ -373,6 +375,6 @@ def _adapted(network: nn.Module) -> dict[str, Any]:
 
 def _addition(layer: Any) -> Tensor:
     """Return what LoRA adds to a weight, ``(out, in)`` float32, leaving all as it is."""
-    inwards, outwards = layer.lora_A[_ADAPTER].weight.detach(), layer.lora_B[_ADAPTER].weight.detach()
+    inwards, outwards = whole(layer.lora_A[_ADAPTER].weight), whole(layer.lora_B[_ADAPTER].weight)
     added: Tensor = outwards.float() @ inwards.float() * layer.scaling[_ADAPTER]
     return added
