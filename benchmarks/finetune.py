@@ -42,7 +42,7 @@ from subtone.training.end_to_end.plan import Plan
 from subtone.upstreams.base import SAMPLE_RATE_HZ
 
 HERE = Path(__file__).resolve().parent
-OURS = "Subtone"
+OURS, YARDSTICK = "Subtone", "plain loop, clip by clip, in Subtone's batches"
 #: Seconds after which a training will never end.
 PATIENCE_S = 7200.0
 
@@ -66,6 +66,7 @@ CONTENDERS = (
         {"order": "group_by_length", "mask": True},
     ),
     Contender("SpeechBrain recipe", "tune_speechbrain"),
+    Contender(YARDSTICK, "tune_plain"),
 )
 
 
@@ -139,7 +140,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], help="part of a rival's name; may be repeated")
     parser.add_argument("--batch", type=int, default=4, help="clips to an update")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float, default=1e-5)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -211,19 +212,17 @@ def material(given: argparse.Namespace, folder: Path) -> tuple[DecodedClips, lis
     return clips, [classes.index(emotion) for emotion in emotions], classes
 
 
+def planned(clips: DecodedClips, given: argparse.Namespace, round_: int, budget: int) -> Plan:
+    """Return Subtone's batches, as its fine-tuning plans them."""
+    rows, seed = np.arange(len(clips)), given.seed + round_
+    return Plan(rows, clips.lengths, budget=budget, batches_per_step=1, epochs=given.epochs, seed=seed)
+
+
 def matching_budget(clips: DecodedClips, given: argparse.Namespace, round_: int) -> int:
     """Return the samples of a batch by which Subtone makes as many updates as the others, within what it can."""
 
     def updates(budget: int) -> int:
-        plan = Plan(
-            np.arange(len(clips)),
-            clips.lengths,
-            budget=budget,
-            batches_per_step=1,
-            epochs=given.epochs,
-            seed=given.seed + round_,
-        )
-        return plan.steps
+        return planned(clips, given, round_, budget).steps
 
     wanted = given.epochs * -(-len(clips) // given.batch)
     mean = float(clips.lengths.mean())
@@ -244,6 +243,7 @@ def write_job(
 ) -> Path:
     """Write what ``contenders/tuning.py`` reads, and the linear layer that Subtone draws by the seed."""
     clips, targets, classes = data
+    plan = planned(clips, given, round_, budget)
     shape = shape_of(upstreams.load(str(weights)), "last")
     torch.manual_seed(given.seed + round_)
     linear = Downstream([shape], classes).linear
@@ -259,6 +259,9 @@ def write_job(
         "epochs": given.epochs,
         "batch": given.batch,
         "batch_s": budget / SAMPLE_RATE_HZ,
+        "batches": [
+            [[piece.clip for piece in batch] for batch in plan.batches(e)] for e in range(plan.epochs)
+        ],
         "learning_rate": given.learning_rate,
         "precision": given.precision,
         "seed": given.seed + round_,
@@ -382,7 +385,7 @@ def loads(result: dict[str, Any]) -> str:
 
 def verdict(shown: dict[str, Any]) -> str:
     """Say it in a sentence."""
-    rivals = {name: one for name, one in shown.items() if name != OURS}
+    rivals = {name: one for name, one in shown.items() if name not in (OURS, YARDSTICK)}
     if not rivals:
         return f"{OURS} alone: {shown[OURS]['clips_per_s']:.2f} clips/s."
     fastest = max(rivals, key=lambda name: rivals[name]["clips_per_s"])
@@ -440,8 +443,8 @@ def method(result: dict[str, Any]) -> list[str]:
     padded = (
         "- Hugging Face pads every clip to 30 s for Whisper, in training and where losses are compared."
         if result["model_type"] == "whisper"
-        else "- With a group norm, features of a padded batch are other ones in Hugging Face and SpeechBrain than those "
-        "of a clip alone; and by its model card such a model gets no attention mask: its mean takes in padding."
+        else "- With a group norm, features of a padded batch are other ones in Hugging Face and SpeechBrain than "
+        "those of a clip alone; and by its model card such a model gets no attention mask: its mean takes in padding."
     )
     low, middle, high = result["clip_s"]
     budgets = ", ".join(f"{x:g}" for x in result["batch_s"])
@@ -450,7 +453,7 @@ def method(result: dict[str, Any]) -> list[str]:
         f"trained, in {result['precision']}. Nothing is dropped, hidden or augmented.",
         f"- {result['clips']} clips, {result['audio_s']:.0f} s, {low:.1f} to {high:.1f} s long (median {middle:.1f}); "
         "decoded beforehand.",
-        f"- {result['epochs']} epoch{'s' if result['epochs'] > 1 else ''}, {result['rounds']} round{'s' if result['rounds'] > 1 else ''} in turn, every "
+        f"- Epochs: {result['epochs']}; rounds, in which everybody has a turn: {result['rounds']}. Every "
         "training in a process of its own; medians, and ratios within rounds.",
         f"- AdamW (fused), {result['learning_rate']:g} falling linearly to 0, no weight decay, gradients measured and "
         f"not clipped. The others take {result['batch']} clips to an update, Subtone what fits into {budgets} s "

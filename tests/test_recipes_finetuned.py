@@ -351,7 +351,12 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_rest_is_done(tmp_path: Path
         ("e2e-mean", ("finetuning.fit.epohs=3",), None, r"finetuning\.fit\.epohs'; did you mean 'epochs'"),
         ("e2e-mean", ("finetuning.tunning=3",), None, r"finetuning\.tunning'; did you mean 'tuning'"),
         ("e2e-mean", ("finetuning.tuning.train=lor",), None, "lora"),
-        ("e2e-mean", ("networks.mean.aggregator=ecappa",), None, "Input should be 'mean', 'sap'.* or 'ecapa'"),
+        (
+            "e2e-mean",
+            ("networks.mean.aggregator=ecappa",),
+            None,
+            "Input should be 'mean', 'sap'.* or 'ecapa'",
+        ),
         ("e2e-mean", ("networks.mean.fusion=early",), None, "joins several upstreams, and there is one"),
         ("e2e-early-fusion", ("networks.first.only=3",), None, "only = 3, but there are 2 upstreams"),
         ("e2e-mean", ("systems.x.pooling=gap",), None, "has 'networks' in the place of 'systems'"),

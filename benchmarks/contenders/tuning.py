@@ -41,6 +41,8 @@ class Job:
         Clips to an update.
     batch_s
         Seconds that give as many on average, where batches are filled by seconds.
+    batches
+        What they are then filled with: rows, epoch by epoch and batch by batch.
     """
 
     weights: str
@@ -51,6 +53,7 @@ class Job:
     epochs: int
     batch: int
     batch_s: float
+    batches: list[list[list[int]]]
     learning_rate: float
     precision: str
     seed: int

@@ -18,7 +18,13 @@ PACKAGES = (
     "numpy", "scipy", "pandas", "pyarrow", "audformat", "soundfile", "soxr", "av", "torch", "transformers",
     "safetensors", "silero-vad", "onnxruntime", "scikit-learn", "pydantic", "PyYAML", "typer", "rich", "matplotlib",
 )  # fmt: skip
-EXTRAS = {"webrtcvad-wheels": "webrtc", "opensmile": "opensmile", "openvino": "openvino"}
+EXTRAS = {
+    "webrtcvad-wheels": "webrtc",
+    "opensmile": "opensmile",
+    "openvino": "openvino",
+    "peft": "lora",
+    "audiomentations": "augment",
+}
 SWITCHES = (
     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
     "SUBTONE_DEBUG",

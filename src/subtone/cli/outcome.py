@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from subtone.errors import SubtoneError
 
 DONE = 0
 SOME_FAILED = 1
@@ -90,3 +93,22 @@ def reader_left(stream: Any = None) -> int:
     except (OSError, ValueError):
         pass
     return PIPE_CLOSED
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one to speak, of those that train together."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Have the first of the processes that train together tell what all of them refuse.
+
+    What has a cause, such as memory that ran out, may have befallen one alone, which tells it.
+    """
+    try:
+        yield
+    except SubtoneError as error:
+        if is_first_process() or error.__cause__ is not None:
+            raise
+        raise Stop(NOTHING_DONE) from None

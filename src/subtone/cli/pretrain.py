@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +9,10 @@ import typer
 
 from subtone.cli.inputs import recordings
 from subtone.cli.options import choice, examples, flowing
-from subtone.cli.outcome import NOTHING_DONE, Stop, finish, say
+from subtone.cli.outcome import finish, is_first_process, say, told_once
 from subtone.cli.output import write
 from subtone.cli.progress import progress
-from subtone.errors import SubtoneError, UsageError
+from subtone.errors import UsageError
 
 EPILOG = examples(
     "subtone pretrain mockingjay recordings/ --out runs/plain",
@@ -29,22 +26,8 @@ _ARCHITECTURES, _SIZES = ("mockingjay", "npc"), ("small", "mini", "paper", "tiny
 _MASKINGS = ("none", "random", "ems", "ems-nms", "ems-sample")
 
 
-@contextmanager
-def _told_once() -> Iterator[None]:
-    """Have the first of the processes that train together tell what all of them refuse.
-
-    What has a cause, such as memory that ran out, may have befallen one alone, which tells it.
-    """
-    try:
-        yield
-    except SubtoneError as error:
-        if _is_first() or error.__cause__ is not None:
-            raise
-        raise Stop(NOTHING_DONE) from None
-
-
 @flowing
-@_told_once()
+@told_once()
 def pretrain(
     architecture: Annotated[str, typer.Argument(**choice(*_ARCHITECTURES), help="What is trained.")],
     paths: Annotated[
@@ -237,7 +220,7 @@ def pretrain(
             folder,
             intensity=scorer,
             on_progress=lambda state: report_done(state.done, state.total, f"Decoding: {state.sentence()}"),
-            on_wait=say if _is_first() else None,
+            on_wait=say if is_first_process() else None,
         )
     failed += [(one.file, one.message) for one in corpus.failed]
     with progress("Training", estimate=False) as report_done:
@@ -248,15 +231,10 @@ def pretrain(
             options=options,
             on_progress=lambda state: report_done(state.step, state.steps, state.sentence()),
         )
-    if _is_first():
+    if is_first_process():
         say(_summary(trained.result, corpus.num_left_out))
         write(f"{trained.upstream}\n")
         finish(failed, len(corpus.recordings))
-
-
-def _is_first() -> bool:
-    """Whether this process is the one to speak, of those that train together."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _summary(result: Any, left_out: int) -> str:

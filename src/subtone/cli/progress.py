@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from subtone.cli.outcome import is_first_process
+
 
 class Report(Protocol):
     """What tells a bar how far a command has come."""
@@ -33,7 +35,7 @@ def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterato
     Report
         To be called with (done, total).
     """
-    if not (show and sys.stderr.isatty()):
+    if not (show and sys.stderr.isatty() and is_first_process()):
         yield _silent
         return
     from rich.console import Console

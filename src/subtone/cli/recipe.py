@@ -21,7 +21,7 @@ from subtone.cli.options import (
     named_paths,
     skip_settings,
 )
-from subtone.cli.outcome import finish, say, say_left_out
+from subtone.cli.outcome import finish, say, say_left_out, told_once
 from subtone.cli.output import json_line, table, write
 from subtone.cli.progress import progress
 
@@ -73,6 +73,7 @@ def show(name: Recipe) -> None:
     ),
 )
 @flowing
+@told_once()
 def run(
     name: Recipe,
     corpus: Corpora,

@@ -24,6 +24,7 @@ from subtone.corpora.several import left_out
 from subtone.errors import RecipeError, TrainingError
 from subtone.evaluation import describe_environment, write_results
 from subtone.extraction import clips_of
+from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.heard import taught_on
@@ -212,9 +213,14 @@ class _Run:
         """Do what is not done yet; return the probabilities of every network, ``(seeds, clips, classes)``."""
         shape = (len(self._recipe.seeds), len(self._targets), self._classes)
         scores: dict[str, Scores] = {name: np.full(shape, np.nan) for name in self._recipe.networks}
+        took: list[float] = []
         for at, job in enumerate(self._jobs):
             place = f"{job.name}, {at + 1} of {len(self._jobs)}"
-            self._job(job, place)
+            if took:  # what was found done took no time and tells nothing
+                place += f", {duration(sum(took) / len(took) * (len(self._jobs) - at))} left in all"
+            began = time.perf_counter()
+            if self._job(job, place):
+                took.append(time.perf_counter() - began)
             if self._fabric.is_global_zero:
                 for name, logits in self._scores_of(job).items():
                     scores[name][job.place, job.fold.test] = probabilities(logits)
@@ -224,15 +230,17 @@ class _Run:
             shutil.rmtree(frozen, ignore_errors=True)
         return scores
 
-    def _job(self, job: Job, place: str) -> None:
+    def _job(self, job: Job, place: str) -> bool:
+        """Do a job, unless it is done; return whether there was anything to do."""
         folder = self._folder / job.name
         claim(self._fabric, folder, self._about(job))
         if (folder / SCORES).exists():
-            return
+            return False
         tuned = {number: self._finetune(job, number, folder, place) for number in self._tuned_numbers}
         if self._fabric.is_global_zero:
             self._measure(job, folder, tuned, place)
         self._fabric.barrier()
+        return True
 
     def _about(self, job: Job) -> dict[str, Any]:
         """What decides a job's scores."""

@@ -163,7 +163,9 @@ def finetune(
     best = fitted.best.kept[0].ua if len(fold.dev) else float("nan")
     if fabric.is_global_zero and len(fold.dev):
         averaged = (
-            best if len(fitted.best.kept) == 1 else _dev_ua(upstream, fold, options, fitted.best.mean())
+            best
+            if len(fitted.best.kept) == 1
+            else _dev_ua(upstream, fold, options, fitted.best.mean(), fabric.device)
         )
     return Finetuned(fitted, {"best": best, "averaged": averaged})
 
@@ -274,16 +276,21 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _dev_ua(
-    upstream: Upstream, fold: FoldClips, options: FinetuneOptions, state: Mapping[str, Tensor]
+    upstream: Upstream,
+    fold: FoldClips,
+    options: FinetuneOptions,
+    state: Mapping[str, Tensor],
+    device: torch.device,
 ) -> float:
     """Return the development UA of weights that no epoch had."""
     tuned = copy.deepcopy(upstream)
     load_plain(tuned, _part(state, _UPSTREAM))
     downstream = _linear(tuned, fold.classes, options, seed=0)
     downstream.load_state_dict(_part(state, _DOWNSTREAM))
-    network = Tuned(tuned, downstream, options.layers).eval()
+    tuned.to(device)
+    network = Tuned(tuned, downstream.to(device), options.layers).eval()
     budget = round(options.fit.batch_s * SAMPLE_RATE_HZ)
     answers = np.zeros(len(fold.targets), np.int64)
     for rows in ordered(fold.dev, fold.clips.lengths, budget):
-        answers[rows] = network(whole_batch(fold, rows)).argmax(-1).numpy()
+        answers[rows] = network(whole_batch(fold, rows).to(device)).argmax(-1).cpu().numpy()
     return unweighted(fold.targets[fold.dev], answers[fold.dev], fold.classes)
