@@ -92,6 +92,7 @@ def train(
     from subtone.recipes.data import read_corpora, section_for
     from subtone.speech import get_detector
     from subtone.training import train_model
+    from subtone.training.heard import taught_on
 
     bundle.refuse_if_taken(out, overwrite=overwrite)
     plan = recipes.load(recipe, overrides)
@@ -143,7 +144,7 @@ def train(
             ),
         )
     bundle.save(trained.model, out, overwrite=overwrite)
-    say(f"measured on {trained.protocol}")
+    say(f"measured on {trained.protocol}{taught_on([loaded], table)}")
     say(f"on speakers not heard: {trained.evaluation.sentence()}")
     write(f"{out}\n")
     failed = [(one.file, one.message) for one in trained.failed]

@@ -27,7 +27,6 @@ from subtone.extraction import clips_of
 from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
-from subtone.recipes.heard import taught_on
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
 from subtone.recipes.progress import OnProgress
@@ -42,6 +41,7 @@ from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.frames import ClipFrames, encode_frames
 from subtone.training.end_to_end.launching import Strategy, alone, launched
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
+from subtone.training.heard import taught_on
 from subtone.upstreams import Upstream
 from subtone.upstreams.files import appears_whole
 
@@ -201,6 +201,7 @@ class _Run:
         self._options: FinetuneOptions = recipe.finetuning
         self._downstream = recipe.downstream or FitOptions()
         self._targets = targets(split)
+        self._corpora = {str(name) for name in split.table["corpus"].dropna()}
         self._classes = len(split.protocol.classes)
         self._jobs = [
             Job(number, seed, place, fold)
@@ -299,7 +300,9 @@ class _Run:
             "networks": networks,
         }
         for number, one in tuned.items():
-            one.load(self._loaded[number], "averaged").save(folder / f"upstream{number + 1}" / "averaged")
+            averaged = one.load(self._loaded[number], "averaged")
+            averaged.taught_on = tuple(sorted({*averaged.taught_on, *self._corpora}))
+            averaged.save(folder / f"upstream{number + 1}" / "averaged")
         self._write_scores(folder / SCORES, found, about)
         frames.delete()
         # What is left of a finished job: curves, TensorBoard's events, and the averaged upstreams.

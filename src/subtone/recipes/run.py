@@ -16,7 +16,6 @@ from subtone.evaluation import describe_environment, refuse_if_taken, write_resu
 from subtone.extraction import clips_of, extract
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.finetuned import run_finetuned
-from subtone.recipes.heard import taught_on
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump, load
 from subtone.recipes.pretrained import run_pretrained
@@ -25,6 +24,7 @@ from subtone.recipes.schema import Recipe
 from subtone.speech import get_detector
 from subtone.training import train_frozen
 from subtone.training.end_to_end.launching import Strategy, is_first
+from subtone.training.heard import taught_on
 
 
 def run(

@@ -22,6 +22,7 @@ from subtone.protocols import Protocol, Split, speaker_ids
 from subtone.speech import Detector, get_detector
 from subtone.training.card import write_card
 from subtone.training.frozen import FrozenRun, train_final, train_frozen
+from subtone.training.heard import taught_on
 from subtone.training.options import FrozenOptions
 from subtone.upstreams import Upstream
 
@@ -183,14 +184,16 @@ def train_model(
         classifiers=classifiers,
         labels=classes,
         temperature=temperature,
-        trained_on=tuple(sorted({str(name) for name in table["corpus"].dropna()})),
+        trained_on=tuple(sorted({*upstream.taught_on, *(str(name) for name in table["corpus"].dropna())})),
     )
     error = expected_calibration_error(vote, targets)
+    heard = taught_on([upstream], table)
     card = write_card(
         f"Emotion model on {upstream.name}, {pooling}",
         protocol=split.protocol,
         evaluation=evaluation,
         calibration_error=error,
+        more=f"**Not on new speakers**{heard}." if heard else "",
     )
     return TrainedModel(replace(model, card=card), split.protocol, evaluation, error, found.failed)
 

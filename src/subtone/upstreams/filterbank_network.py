@@ -29,6 +29,8 @@ from subtone.upstreams.mode import evaluation
 from subtone.upstreams.precision import full_precision
 from subtone.upstreams.surveys import Survey
 
+_TAUGHT_ON = "taught_on"
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -210,6 +212,7 @@ class FilterBankNetworkUpstream(Upstream):
         encoder = self.encoder_class(self._options(checkpoint))
         load_weights(encoder, checkpoint)
         self._take(encoder.eval(), checkpoint.name)
+        self.taught_on = tuple(str(name) for name in checkpoint.config.get(_TAUGHT_ON) or ())
 
     @classmethod
     def from_encoder(
@@ -239,7 +242,8 @@ class FilterBankNetworkUpstream(Upstream):
 
     @classmethod
     def _options(cls, checkpoint: Checkpoint) -> NetworkOptions:
-        settings = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
+        about = ("model_type", _TAUGHT_ON)
+        settings = {key: value for key, value in checkpoint.config.items() if key not in about}
         known = [field.name for field in fields(cls.options_class)]
         for key in settings:
             if key not in known:
@@ -360,4 +364,5 @@ class FilterBankNetworkUpstream(Upstream):
         with appears_whole(target / "model.safetensors") as partial:
             save_file(weights, partial, {"format": "pt"})
         # Last, because a folder without it is no upstream.
-        write_whole(target / "config.json", json.dumps(self._document(), indent=2).encode())
+        document = dict(self._document()) | ({_TAUGHT_ON: list(self.taught_on)} if self.taught_on else {})
+        write_whole(target / "config.json", json.dumps(document, indent=2).encode())

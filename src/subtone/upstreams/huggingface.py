@@ -24,7 +24,15 @@ from subtone.upstreams.content import content_digest, weights_version
 from subtone.upstreams.files import appears_whole, write_whole
 
 # Says where a checkpoint came from or how it was stored, not what it computes.
-_NOT_CONTENT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures")
+_TAUGHT_ON = "subtone_taught_on"
+_NOT_CONTENT = (
+    "_name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "architectures",
+    _TAUGHT_ON,
+)
 
 
 class HuggingFaceUpstream(Upstream):
@@ -50,6 +58,7 @@ class HuggingFaceUpstream(Upstream):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.name = checkpoint.name
+        self.taught_on = tuple(str(name) for name in checkpoint.config.get(_TAUGHT_ON) or ())
         self._checkpoint = checkpoint
         self._fingerprint: tuple[tuple[Any, ...], str] | None = None
         with _quiet():
@@ -134,6 +143,8 @@ class HuggingFaceUpstream(Upstream):
         target.mkdir(parents=True, exist_ok=True)
         config = {key: value for key, value in self._checkpoint.config.items() if key != "torch_dtype"}
         config["dtype"] = str(self.dtype).removeprefix("torch.")
+        if self.taught_on:
+            config[_TAUGHT_ON] = list(self.taught_on)
         weights = {
             self.weights_prefix + key: value.detach().cpu().contiguous()
             for key, value in self._module.state_dict().items()

@@ -342,9 +342,11 @@ class _Fit:
         here = len(range(fabric.global_rank, size, processes))
         if processes == 1:  # the last step of an epoch may have fewer
             here = min(size, self._count - state.in_epoch * size)
-        sums = torch.zeros(5, dtype=torch.float64)
-        for turn in range(here):
-            number, counts, batch = next(batches)
+        taken = [next(batches) for _ in range(here)]
+        weight = sum((self._weight_of(batch) for _, counts, batch in taken if counts), start=torch.zeros(()))
+        weight = self._over_all(weight.double())
+        sums = torch.zeros(4, dtype=torch.float64)
+        for turn, (number, counts, batch) in enumerate(taken):
             _seed(self._seed, state.epoch, number)
             if counts:
                 self._task.train_mode()
@@ -359,43 +361,47 @@ class _Fit:
                     reduction="sum",
                     label_smoothing=self._options.label_smoothing,
                 )
-                fabric.backward(loss * float(counts))
+                # Processes average their gradients; what is wanted is that of the mean over all clips of the update.
+                fabric.backward(loss * (processes / max(1e-12, float(weight)) if counts else 0.0))
             if counts:
-                with torch.no_grad():
-                    weight = self._class_weights[targets].sum()
-                    hits = (logits.argmax(-1) == targets).sum()
-                    found = torch.stack([loss.detach(), weight, hits.float()]).double().cpu()
-                sums += torch.cat(
-                    [found, torch.tensor([float(len(targets)), batch.seconds], dtype=torch.float64)]
-                )
-        if processes > 1:
-            sums = cast(Tensor, fabric.all_reduce(sums.to(fabric.device), reduce_op="sum")).cpu()
+                hits = (logits.detach().argmax(-1) == targets).sum()
+                told = [float(loss.detach()), float(hits), float(len(targets)), batch.seconds]
+                sums += torch.tensor(told, dtype=torch.float64)
+        sums = self._over_all(sums)
         settle(self._network, _summed_by(fabric) if processes > 1 else None)
-        total_loss, weight_sum, total_hits, clips, seconds = sums.tolist()
-        norm = self._update(total_loss, weight_sum)
+        loss_sum, hit, clips, seconds = sums.tolist()
         return _Sums(
             steps=1,
-            loss=total_loss,
-            weight=weight_sum,
-            hits=total_hits,
+            loss=loss_sum,
+            weight=float(weight),
+            hits=hit,
             clips=clips,
             seconds_heard=seconds,
-            gradient_norm=norm,
+            gradient_norm=self._update(loss_sum),
         )
+
+    def _weight_of(self, batch: Batch) -> Tensor:
+        return self._class_weights.cpu()[batch.targets].sum()
+
+    def _over_all(self, sums: Tensor) -> Tensor:
+        """Return sums over all processes, on the CPU."""
+        if self._fabric.world_size == 1:
+            return sums
+        return cast(Tensor, self._fabric.all_reduce(sums.to(self._fabric.device), reduce_op="sum")).cpu()
 
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         moved = batch.to(self._fabric.device)
         logits: Tensor = self._model(moved)
         return logits.float(), moved.targets
 
-    def _update(self, loss: float, weight: float) -> float:
-        # Processes have averaged their sums; what is wanted is the mean over clips.
-        scale = self._fabric.world_size / max(1e-12, weight)
-        for parameter in self._trained:
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
-        norm_tensor = torch.nn.utils.clip_grad_norm_(self._trained, self._options.clip_norm)
-        norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
+    def _update(self, loss: float) -> float:
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        norm = float(total.full_tensor() if hasattr(total, "full_tensor") else total)
+        if (
+            norm > self._options.clip_norm
+        ):  # most are shorter, and to go through all weights once less saves time
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self._options.clip_norm, total)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             rates = f"{max(self._rates):g}" + (
                 f" and {min(self._rates):g}" if len(set(self._rates)) > 1 else ""
@@ -444,10 +450,8 @@ class _Fit:
             hit = (logits.argmax(-1) == targets).double()
             table[0].index_add_(0, targets, hit)
             table[1].index_add_(0, targets, torch.ones_like(hit))
-        if processes > 1:
-            both = torch.cat([sums, table.flatten()]).to(self._fabric.device)
-            both = cast(Tensor, self._fabric.all_reduce(both, reduce_op="sum")).cpu()
-            sums, table = both[:2], both[2:].reshape(2, classes)
+        both = self._over_all(torch.cat([sums, table.flatten()]))
+        sums, table = both[:2], both[2:].reshape(2, classes)
         there = table[1] > 0
         return float(sums[0] / sums[1].clamp_min(1e-12)), float((table[0][there] / table[1][there]).mean())
 

@@ -1,4 +1,4 @@
-"""Whether an upstream has been taught the emotions of the speakers that a run tests."""
+"""Whether an upstream has been taught the emotions of the speakers that it is measured on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from subtone.upstreams import Upstream
 
 
 def taught_on(loaded: Sequence[Upstream], table: pd.DataFrame) -> str:
-    """Return what the protocol's line must say of upstreams that have heard the corpora of a run with labels.
+    """Return what a protocol's line must say of upstreams that have heard the corpora with their labels.
 
     Parameters
     ----------
