@@ -26,6 +26,7 @@ from subtone.pretraining.curves import read_curves
 from subtone.training.end_to_end import fit as fitting
 from subtone.training.end_to_end.augmentation import AugmentationOptions
 from subtone.training.end_to_end.finetune import FoldClips, finetune, whole_batch
+from subtone.training.end_to_end.frames import encode_frames
 from subtone.training.end_to_end.launching import launched
 from subtone.training.end_to_end.network import Downstream, Tuned, shape_of
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions
@@ -44,6 +45,7 @@ torch.set_num_threads(1)
 from subtone import upstreams
 from subtone.training.end_to_end.finetune import finetune
 from subtone.training.end_to_end.launching import launched
+from subtone.training.end_to_end.spec_masking import SpecMasking
 from tests import small_clips
 order = json.loads(sys.argv[1])
 fabric = launched("fp32", devices=order["devices"], strategy=order["strategy"])
@@ -51,9 +53,10 @@ if fabric.is_global_zero:
     small_clips.decoded(Path(order["data"]))
 fabric.barrier()
 fold = small_clips.fold(Path(order["data"]))
+masking = SpecMasking(**order["options"].get("masking", {}))
 told = (lambda state: print(state.step, flush=True)) if order.get("tell") else None
 tuned = finetune(fabric, upstreams.load(order["upstream"]), fold, Path(order["out"]),
-                 small_clips.options(**order["options"]), seed=3, on_progress=told)
+                 small_clips.options(**{**order["options"], "masking": masking}), seed=3, on_progress=told)
 if fabric.is_global_zero:
     tuned.load(upstreams.load(order["upstream"]), "averaged").save(Path(order["out"]) / "averaged")
 fabric.barrier()
@@ -175,8 +178,7 @@ def test_the_averaged_weights_are_the_mean_of_the_best_epochs(
     found = trained(whisper, fold, tmp_path / "run", options)
     rows = read_curves(tmp_path / "run" / "curves.csv")
     ranked = sorted(rows, key=lambda row: (-row["dev_ua"], row["dev_loss"], row["epoch"]))
-    files = sorted((tmp_path / "run" / "epochs").iterdir())
-    assert [file.stem for file in files] == sorted(f"epoch-{int(row['epoch']):04d}" for row in ranked[:2])
+    files = [tmp_path / "run" / "epochs" / f"epoch-{int(row['epoch']):04d}.safetensors" for row in ranked[:2]]
     states = [load_file(file) for file in files]
     for name, value in found.items():
         mean = (states[0][f"upstream/{name}"] + states[1][f"upstream/{name}"]) / 2
@@ -267,12 +269,25 @@ def test_killed_in_the_middle_of_epochs_and_run_again_the_weights_are_the_same_t
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize(("strategy", "torchrun"), [("ddp", False), ("ddp", True), ("fsdp", False)])
+@pytest.mark.parametrize(
+    ("family", "strategy", "torchrun"),
+    [
+        ("whisper-80", "ddp", True),
+        ("whisper-80", "fsdp", False),
+        ("wav2vec2-group", "ddp", False),  # whose vector for hidden frames has to be reached in every process
+    ],
+)
 def test_two_processes_learn_what_one_learns_from_the_same_updates(
-    data: Path, whisper: Path, tmp_path: Path, strategy: str, torchrun: bool
+    data: Path, tmp_path: Path, family: str, strategy: str, torchrun: bool
 ) -> None:
-    fit = {"epochs": 2, "average": 2, "batch_s": 1.2, "dropout": 0.1}
-    order = {"data": str(data), "upstream": str(whisper)}
+    folder = tiny_upstreams.write(tmp_path / "upstream", family)
+    # Three batches an epoch: in the second update one of the processes has none.
+    fit = {"epochs": 2, "average": 2, "batch_s": 2.1, "dropout": 0.1}
+    masking = {"time_share": 0.3, "time_span": 2}
+    fold = small_clips.fold(data)
+    plan = Plan(fold.train, fold.clips.lengths, round(2.1 * 16_000), 2, 2, seed=3)
+    assert all(len(plan.batches(epoch)) % 2 for epoch in range(2))
+    order = {"data": str(data), "upstream": str(folder)}
     command = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
     two = run(
         {
@@ -280,14 +295,14 @@ def test_two_processes_learn_what_one_learns_from_the_same_updates(
             "out": str(tmp_path / "two"),
             "devices": 1 if torchrun else 2,
             "strategy": strategy,
-            "options": {"fit": fit, "checkpoint_every": 2},
+            "options": {"fit": fit, "checkpoint_every": 2, "masking": masking},
         },
         command=command if torchrun else None,
     )
-    one = trained(
-        whisper, small_clips.fold(data), tmp_path / "one", small_clips.options(fit={**fit, "accumulate": 2})
-    )
-    assert_close(one, {name.removeprefix("encoder."): value for name, value in two.items()}, 2e-5)
+    settings = small_clips.options(fit={**fit, "accumulate": 2}, masking=SpecMasking(**masking))
+    one = trained(folder, fold, tmp_path / "one", settings)
+    prefix = upstreams.load(folder).weights_prefix  # type: ignore[attr-defined]
+    assert_close(one, {name.removeprefix(prefix): value for name, value in two.items()}, 5e-5)
 
 
 @pytest.mark.parametrize("train", ["top-layers", "lora", "nothing"])
@@ -376,7 +391,7 @@ def test_no_memory_names_the_knob(
         raise MemoryError
 
     monkeypatch.setattr(fitting.functional, "cross_entropy", full)
-    with pytest.raises(TrainingError, match=r"halve batch_s.*accumulate.*gradient checkpointing"):
+    with pytest.raises(TrainingError, match=r"halve batch_s.*accumulate.*gradient_checkpointing"):
         trained(whisper, fold, tmp_path / "run", small_clips.options())
 
 
@@ -389,9 +404,10 @@ def test_without_development_clips_the_last_epochs_count(
     fold: FoldClips, whisper: Path, tmp_path: Path
 ) -> None:
     alone = replace(fold, dev=np.zeros(0, np.int64))
-    trained(whisper, alone, tmp_path / "run", small_clips.options(fit={"epochs": 3, "average": 2}))
-    files = sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir())
-    assert files == ["epoch-0002.safetensors", "epoch-0003.safetensors"]
+    loaded, options = upstreams.load(whisper), small_clips.options(fit={"epochs": 3, "average": 2})
+    tuned = finetune(launched("fp32"), loaded, alone, tmp_path / "run", options, seed=0)
+    assert sorted(one.epoch for one in tuned.fitted.best.kept) == [1, 2]
+    assert math.isnan(tuned.dev_ua["averaged"])
 
 
 @pytest.mark.parametrize(
@@ -407,6 +423,35 @@ def test_options_out_of_range_are_told(wrong: dict[str, Any], told: str) -> None
         FinetuneOptions(**wrong)
 
 
-def test_more_gpus_than_there_are_is_told() -> None:
-    with pytest.raises(UsageError, match="CUDA devices are asked for"):
-        launched("fp32", device="cuda", devices=99)
+@pytest.mark.parametrize(("device", "told"), [("cuda", "has no CUDA devices"), ("foo", "none to train on")])
+def test_a_device_that_is_not_there_is_told(device: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        launched("fp32", device=device)
+
+
+def test_the_cpu_is_taken_where_there_are_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_fabric.accelerators.cuda.CUDAAccelerator.is_available", lambda: True)
+    assert launched("fp32").device.type == "cpu"
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before(fold: FoldClips, whisper: Path, tmp_path: Path) -> None:
+    options = small_clips.options(fit={"epochs": 4, "average": 2})
+    whole = trained(whisper, fold, tmp_path / "run", options)
+    newest = sorted((tmp_path / "run" / "checkpoint").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"is damaged .*the checkpoint before it"):
+        trained(whisper, fold, tmp_path / "run", options)
+    newest.unlink()
+    again = trained(whisper, fold, tmp_path / "run", options)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_full_disk_is_told(
+    fold: FoldClips, whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(TrainingError, match="frames cannot be written: No space left on device; make room"):
+        encode_frames(upstreams.load(whisper), fold.clips, tmp_path / "frames", "last")

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from subtone import recipes, upstreams
-from subtone.errors import RecipeError, TrainingError, UsageError
+from subtone.errors import RecipeError, SubtoneError, TrainingError, UsageError
 from subtone.recipes.data import protocol_for
 from subtone.recipes.load import load
 from subtone.speech import get_detector
@@ -239,10 +239,30 @@ def test_a_protocol_asked_for_holds_for_corpora_with_their_own() -> None:
     sessions = load("e2e-mean")
     assert protocol_for(sessions, {"iemocap": ""}).folds == "leave-one-session-out"
     assert protocol_for(sessions, {"ravdess": ""}).folds == "group-k-fold"
-    speakers = load("e2e-mean", ["protocol.folds=leave-one-speaker-out"])
-    for corpus in ("iemocap", "ravdess"):
-        plan = protocol_for(speakers, {corpus: ""})
-        assert (plan.folds, plan.dev, plan.dev_share) == ("leave-one-speaker-out", "random", 0.2)
+    for asked in (
+        "protocol.folds=leave-one-speaker-out",
+        "protocol={folds: leave-one-speaker-out, dev: random}",
+    ):
+        speakers = load("e2e-mean", [asked])
+        for corpus in ("iemocap", "ravdess"):
+            plan = protocol_for(speakers, {corpus: ""})
+            assert (plan.folds, plan.dev, plan.dev_share) == ("leave-one-speaker-out", "random", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("finetuning.tuning={train: top-layers, top_layers: 9}",), "top_layers = 9"),
+        (("finetuning.augmentation={noise: 0.5, noise_folder: nowhere}",), "noise_folder"),
+        (("extraction.precision=fp16",), "fp16 is for CUDA"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_decoded(
+    overrides: tuple[str, ...], told: str, tones: Path, whisper: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SubtoneError, match=told):
+        run("e2e-mean", {"manifest": tones}, tmp_path / "out", *overrides, upstream=str(whisper))
+    assert not (tmp_path / "out.work").exists()
 
 
 def test_two_processes_write_one_result(tones: Path, whisper: Path, tmp_path: Path) -> None:
@@ -361,6 +381,9 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_rest_is_done(tmp_path: Path
         ("e2e-early-fusion", ("networks.first.only=3",), None, "only = 3, but there are 2 upstreams"),
         ("e2e-mean", ("systems.x.pooling=gap",), None, "has 'networks' in the place of 'systems'"),
         ("sap", ("networks.x.aggregator=mean",), None, "belong to a recipe with 'finetuning'"),
+        ("e2e-mean", ("finetuning.fit.epochs=0",), None, r"'finetuning\.fit': epochs = 0 must be"),
+        ("e2e-mean", ("downstream.epochs=0",), None, r"'downstream': epochs = 0 must be"),
+        ("e2e-mean", ("extraction.leave_out_silence_s=1",), None, "tuned on whole clips; leave it away"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_read(
@@ -377,7 +400,7 @@ def test_mistakes_are_told_before_anything_is_read(
 
 
 def test_processes_are_for_recipes_that_fine_tune(tones: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not fine-tune; leave --devices away"):
+    with pytest.raises(UsageError, match="does not fine-tune, so one process runs it; leave --devices"):
         recipes.run("sap", {"manifest": tones}, out=tmp_path / "out", devices=2)
 
 

@@ -16,7 +16,8 @@ State = Literal["ok", "absent", "broken"]
 
 PACKAGES = (
     "numpy", "scipy", "pandas", "pyarrow", "audformat", "soundfile", "soxr", "av", "torch", "transformers",
-    "safetensors", "silero-vad", "onnxruntime", "scikit-learn", "pydantic", "PyYAML", "typer", "rich", "matplotlib",
+    "safetensors", "silero-vad", "onnxruntime", "lightning-fabric", "scikit-learn", "pydantic", "PyYAML", "typer",
+    "rich", "matplotlib", "tensorboardX",
 )  # fmt: skip
 EXTRAS = {
     "webrtcvad-wheels": "webrtc",

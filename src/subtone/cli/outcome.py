@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from subtone.errors import SubtoneError
+from subtone.processes import is_first
 
 DONE = 0
 SOME_FAILED = 1
@@ -95,11 +96,6 @@ def reader_left(stream: Any = None) -> int:
     return PIPE_CLOSED
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one to speak, of those that train together."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
 @contextmanager
 def told_once() -> Iterator[None]:
     """Have the first of the processes that train together tell what all of them refuse.
@@ -109,6 +105,6 @@ def told_once() -> Iterator[None]:
     try:
         yield
     except SubtoneError as error:
-        if is_first_process() or error.__cause__ is not None:
+        if is_first() or error.__cause__ is not None:
             raise
         raise Stop(NOTHING_DONE) from None

@@ -9,10 +9,11 @@ import typer
 
 from subtone.cli.inputs import recordings
 from subtone.cli.options import choice, examples, flowing
-from subtone.cli.outcome import finish, is_first_process, say, told_once
+from subtone.cli.outcome import finish, say, told_once
 from subtone.cli.output import write
 from subtone.cli.progress import progress
 from subtone.errors import UsageError
+from subtone.processes import is_first
 
 EPILOG = examples(
     "subtone pretrain mockingjay recordings/ --out runs/plain",
@@ -220,7 +221,7 @@ def pretrain(
             folder,
             intensity=scorer,
             on_progress=lambda state: report_done(state.done, state.total, f"Decoding: {state.sentence()}"),
-            on_wait=say if is_first_process() else None,
+            on_wait=say if is_first() else None,
         )
     failed += [(one.file, one.message) for one in corpus.failed]
     with progress("Training", estimate=False) as report_done:
@@ -231,7 +232,7 @@ def pretrain(
             options=options,
             on_progress=lambda state: report_done(state.step, state.steps, state.sentence()),
         )
-    if is_first_process():
+    if is_first():
         say(_summary(trained.result, corpus.num_left_out))
         write(f"{trained.upstream}\n")
         finish(failed, len(corpus.recordings))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from subtone.cli.outcome import is_first_process
+from subtone.processes import is_first
 
 
 class Report(Protocol):
@@ -35,7 +35,7 @@ def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterato
     Report
         To be called with (done, total).
     """
-    if not (show and sys.stderr.isatty() and is_first_process()):
+    if not (show and sys.stderr.isatty() and is_first()):
         yield _silent
         return
     from rich.console import Console

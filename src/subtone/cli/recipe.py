@@ -154,7 +154,7 @@ def run(
         places = work / "runs" / "NAME" / "upstream"
         say(f"{len(record['pretraining']['runs'])} pre-trained upstreams: {places}")
     if any(run["upstreams"] for run in record.get("finetuning", {}).values()):
-        say(f"upstreams of {len(record['finetuning'])} folds: {work / 'FOLD' / 'upstream1' / 'averaged'}")
+        say(f"upstreams of {len(record['finetuning'])} folds: {work / 'FOLD' / 'upstreamN' / 'averaged'}")
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")

@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from subtone.corpora.several import left_out
 from subtone.errors import RecipeError, TrainingError
 from subtone.evaluation import describe_environment, write_results
 from subtone.extraction import clips_of
+from subtone.extraction.backends import open_backend
 from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
@@ -35,17 +35,17 @@ from subtone.recipes.schema import NetworkSection, Recipe
 from subtone.speech import get_detector
 from subtone.training.end_to_end.clips import DecodedClips, decode
 from subtone.training.end_to_end.downstream import DownstreamOptions, train_downstream
-from subtone.training.end_to_end.finetune import Finetuned, FoldClips, finetune
+from subtone.training.end_to_end.finetune import Finetuned, FoldClips, finetune, rehearse
 from subtone.training.end_to_end.fit import CHECKPOINTS, EPOCHS
 from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.frames import ClipFrames, encode_frames
-from subtone.training.end_to_end.launching import Strategy, alone, launched
+from subtone.training.end_to_end.launching import Strategy, alone, launched, together
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
 from subtone.training.heard import taught_on
 from subtone.upstreams import Upstream
-from subtone.upstreams.files import appears_whole
+from subtone.upstreams.files import appears_whole, sweep_partial
 
-SCORES = "scores.safetensors"
+SCORES, FRAMES = "scores.safetensors", "frames"
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,13 @@ def run_finetuned(
         The result folder; None in a process that only helped to train.
     """
     began = time.perf_counter()
+    assert recipe.finetuning is not None
+    fabric = launched(recipe.finetuning.fit.precision, device=device, devices=devices, strategy=strategy)
     tell("reading the corpus", 0, 1)
     table = read_corpora(recipe, corpora)
     divide(recipe, corpora, table)  # a leak or a wrong name is told before hours of training
     loaded = [upstreams.load(name) for name in recipe.upstreams]
-    assert recipe.finetuning is not None
-    fabric = launched(recipe.finetuning.fit.precision, device=device, devices=devices, strategy=strategy)
+    _rehearse(recipe, loaded)
     clips = _decoded(recipe, table, work, fabric, tell)
     split = divide(recipe, corpora, table.iloc[clips.rows])
     run = _Run(
@@ -119,7 +120,7 @@ def run_finetuned(
         tested[fold.test] = True
     answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
     systems, comparisons = judge(recipe, answers)
-    record = {**split.protocol.to_dict(), "description": _description(recipe, split, loaded, table)}
+    record = {**split.protocol.to_dict(), "description": run.description + taught_on(loaded, table)}
     return write_results(
         out,
         protocol=record,
@@ -146,6 +147,15 @@ def run_finetuned(
     )
 
 
+def _rehearse(recipe: Recipe, loaded: Sequence[Upstream]) -> None:
+    """Try what the run will do with its upstreams; see :func:`subtone.training.end_to_end.finetune.rehearse`."""
+    assert recipe.finetuning is not None
+    for one in loaded:
+        rehearse(one, recipe.finetuning)
+        if (recipe.extraction.backend, recipe.extraction.precision) != ("auto", "fp32"):
+            open_backend(one, recipe.extraction.backend, recipe.extraction.precision).close()
+
+
 def _decoded(
     recipe: Recipe, table: pd.DataFrame, work: Path, fabric: Fabric, tell: OnProgress
 ) -> DecodedClips:
@@ -159,26 +169,13 @@ def _decoded(
             on_progress=lambda state: tell(f"decoding: {state.sentence()}", state.done, state.total),
         )
 
-    # The first process decodes; the others find everything there.
-    found = all_clips() if fabric.is_global_zero else None
-    fabric.barrier()
-    found = found or all_clips()
+    done: list[DecodedClips] = []
+    together(fabric, lambda: done.append(all_clips()))
+    found = done[0] if done else all_clips()  # the other processes find everything there
     if not len(found):
         shown = "; ".join(failure.message for failure in found.failed[:5])
         raise RecipeError(f"no clip could be read: {shown}")
     return found
-
-
-def _description(recipe: Recipe, split: Split, loaded: Sequence[Upstream], table: pd.DataFrame) -> str:
-    assert recipe.finetuning is not None
-    trained = [one.name for one in loaded if one.module is not None]
-    told = f"{split.protocol.describe()} | "
-    how = recipe.finetuning.tuning.train
-    if trained and how != "nothing":
-        told += f"{', '.join(trained)} fine-tuned ({how}) for each fold anew, without its test speakers"
-    else:
-        told += "no upstream is fine-tuned"
-    return told + taught_on(loaded, table)
 
 
 class _Run:
@@ -236,11 +233,10 @@ class _Run:
         folder = self._folder / job.name
         claim(self._fabric, folder, self._about(job))
         if (folder / SCORES).exists():
+            together(self._fabric, lambda: _tidy(folder))  # what a run that was killed right then has left
             return False
         tuned = {number: self._finetune(job, number, folder, place) for number in self._tuned_numbers}
-        if self._fabric.is_global_zero:
-            self._measure(job, folder, tuned, place)
-        self._fabric.barrier()
+        together(self._fabric, lambda: self._measure(job, folder, tuned, place))
         return True
 
     def _about(self, job: Job) -> dict[str, Any]:
@@ -253,11 +249,23 @@ class _Run:
             "downstream": asdict(self._downstream),
             "networks": {name: one.model_dump(mode="json") for name, one in self._recipe.networks.items()},
             "detector": self._recipe.detector.model_dump(mode="json"),
-            "extraction": self._recipe.extraction.precision,
+            "extraction": [self._recipe.extraction.backend, self._recipe.extraction.precision],
             "seed": job.seed,
             "clips": self._clips.digest(rows, self._targets),
             "sizes": [len(fold.train), len(fold.dev), len(fold.test)],
         }
+
+    @property
+    def description(self) -> str:
+        """What was done, in a line."""
+        names = [self._recipe.upstreams[number] for number in self._tuned_numbers]
+        how = "no upstream is fine-tuned"
+        if names:
+            how = (
+                f"{', '.join(names)} fine-tuned ({self._options.tuning.train}) for each fold anew, without its test "
+                "speakers"
+            )
+        return f"{self._split.protocol.describe()} | {how}"
 
     @cached_property
     def _tuned_numbers(self) -> list[int]:
@@ -289,7 +297,7 @@ class _Run:
 
     def _measure(self, job: Job, folder: Path, tuned: Mapping[int, Finetuned], place: str) -> None:
         """Train every network on the frames of its upstreams, and score the fold's test clips."""
-        frames = _Frames(self, folder / "frames", tuned, place)
+        frames = _Frames(self, folder / FRAMES, tuned, place)
         found: dict[str, npt.NDArray[np.float32]] = {}
         networks: dict[str, Any] = {}
         for name, network in self._recipe.networks.items():
@@ -302,14 +310,13 @@ class _Run:
         for number, one in tuned.items():
             averaged = one.load(self._loaded[number], "averaged")
             averaged.taught_on = tuple(sorted({*averaged.taught_on, *self._corpora}))
-            averaged.save(folder / f"upstream{number + 1}" / "averaged")
+            target = folder / f"upstream{number + 1}" / "averaged"
+            if target.exists():
+                sweep_partial(target)
+            averaged.save(target)
         self._write_scores(folder / SCORES, found, about)
-        frames.delete()
-        # What is left of a finished job: curves, TensorBoard's events, and the averaged upstreams.
-        for run in folder.iterdir():
-            for part in (CHECKPOINTS, EPOCHS):
-                with suppress(OSError):
-                    shutil.rmtree(run / part)
+        frames.close()
+        _tidy(folder)
 
     def _train(
         self, job: Job, folder: Path, name: str, network: NetworkSection, frames: _Frames, place: str
@@ -383,6 +390,7 @@ class _Run:
             self._clips,
             path,
             self._options.layers,
+            backend=self._recipe.extraction.backend,
             precision=self._recipe.extraction.precision,
             on_clip=lambda done, of: self._tell(f"frames of {name} ({place}, {weights})", done, of),
         )
@@ -418,9 +426,16 @@ class _Frames:
             self._own[key] = self._run.encode(weights, number, path, self._tuned, self._place)
         return self._own[key]
 
-    def delete(self) -> None:
+    def close(self) -> None:
         self._own.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Leave of a finished job its curves, TensorBoard's events, and the averaged upstreams."""
+    shutil.rmtree(folder / FRAMES, ignore_errors=True)
+    for run in folder.iterdir():
+        for part in (CHECKPOINTS, EPOCHS):
+            shutil.rmtree(run / part, ignore_errors=True)
 
 
 def _told(tuned: Finetuned) -> dict[str, Any]:

@@ -115,13 +115,12 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override!r}: {step!r} is a value, not a section")
         at = inner
     at[last] = parsed
-    if path[:1] == ["protocol"] or (not path and last == "protocol"):
+    asked = {last: parsed} if path == ["protocol"] else parsed if (path, last) == ([], "protocol") else None
+    if isinstance(asked, dict) and isinstance(raw.get("protocols"), dict):
         # What is asked for holds for every corpus, also one with a protocol of its own.
-        for own in (
-            (raw.get("protocols") or {}).values() if isinstance(raw.get("protocols") or {}, dict) else ()
-        ):
-            if isinstance(own, dict) and path:
-                own[last] = parsed
+        for own in raw["protocols"].values():
+            if isinstance(own, dict):
+                own.update(asked)
 
 
 def _explained(error: ValidationError) -> str:

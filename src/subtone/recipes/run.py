@@ -14,6 +14,7 @@ from subtone.corpora.several import left_out
 from subtone.errors import RecipeError, UsageError
 from subtone.evaluation import describe_environment, refuse_if_taken, write_results
 from subtone.extraction import clips_of, extract
+from subtone.processes import is_first, several
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.finetuned import run_finetuned
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
@@ -23,7 +24,7 @@ from subtone.recipes.progress import OnProgress, silent
 from subtone.recipes.schema import Recipe
 from subtone.speech import get_detector
 from subtone.training import train_frozen
-from subtone.training.end_to_end.launching import Strategy, is_first
+from subtone.training.end_to_end.launching import Strategy
 from subtone.training.heard import taught_on
 
 
@@ -93,8 +94,10 @@ def run(
         )
     if not corpora:
         raise UsageError("no corpus given; pass --corpus NAME=PATH")
-    if recipe.finetuning is None and devices > 1:
-        raise UsageError(f"recipe {recipe.name!r} does not fine-tune; leave --devices away")
+    if recipe.finetuning is None and (devices > 1 or (recipe.pretraining is None and several())):
+        raise UsageError(
+            f"recipe {recipe.name!r} does not fine-tune, so one process runs it; leave --devices and torchrun away"
+        )
     if is_first():
         refuse_if_taken(out, overwrite=overwrite)
     tell = on_progress or silent

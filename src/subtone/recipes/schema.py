@@ -418,6 +418,10 @@ class Recipe(_Section):
             raise ValueError("a recipe with 'finetuning' has 'networks' in the place of 'systems'")
         if self.pretraining is not None:
             raise ValueError("a recipe has either 'pretraining' or 'finetuning'")
+        if self.extraction.leave_out_silence_s is not None:
+            raise ValueError(
+                "extraction.leave_out_silence_s: upstreams are tuned on whole clips; leave it away"
+            )
         for name, network in self.networks.items():
             count = len(self.upstreams)
             if network.only is not None and network.only > count:

@@ -18,6 +18,10 @@ ClassWeights = Literal["balanced", "none"]
 STRICT: ConfigDict = ConfigDict(extra="forbid")
 
 
+class OptionError(RecipeError, ValueError):
+    """An option out of range; a ``ValueError`` too, so that a recipe's schema tells in which section it stands."""
+
+
 @dataclass(frozen=True)
 class FrozenOptions:
     """How a small classifier is trained on pooled features.

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import scipy.fft
 
 from subtone.audio import SAMPLE_RATE_HZ, expand, load_audio
-from subtone.errors import AudioError, RecipeError, UsageError
+from subtone.errors import AudioError, UsageError
 from subtone.speech.segments import SpeechSegments
-from subtone.training.options import STRICT
+from subtone.training.options import STRICT, OptionError
 
 Wave = npt.NDArray[np.float32]
 
@@ -68,7 +68,7 @@ class AugmentationOptions:
 
     Raises
     ------
-    RecipeError
+    OptionError
         If a probability or a range lies outside its bounds or a range is not ordered.
 
     Source
@@ -98,12 +98,12 @@ class AugmentationOptions:
         for effect in EFFECTS:
             share = getattr(self, effect)
             if not (_is_number(share) and 0 <= share <= 1):
-                raise RecipeError(f"augmentation: {effect} = {share!r} must lie in [0, 1]")
+                raise OptionError(f"augmentation: {effect} = {share!r} must lie in [0, 1]")
         for name, (low, high) in _BOUNDS.items():
             given = getattr(self, name)
             pair = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
             if not (len(pair) == 2 and all(map(_is_number, pair)) and low <= pair[0] <= pair[1] <= high):
-                raise RecipeError(
+                raise OptionError(
                     f"augmentation: {name} = {given!r} must be two numbers within [{low:g}, {high:g}], "
                     "the lower one first"
                 )

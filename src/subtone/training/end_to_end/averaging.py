@@ -48,43 +48,60 @@ class Best:
         How many.
     kept
         What a run that is taken up again had; other files are deleted.
+    before
+        What the checkpoint before the last names: should the last one be damaged, the run goes on from there.
     writes
         Whether this process writes; of several that train together one does.
     """
 
-    def __init__(self, folder: Path, keep: int, kept: Sequence[Kept] = (), *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        kept: Sequence[Kept] = (),
+        *,
+        before: Sequence[Kept] = (),
+        writes: bool = True,
+    ) -> None:
         self.folder, self._keep, self._writes = folder, keep, writes
         self.kept = sorted(kept, key=lambda one: one.rank)
-        self._sweep()
+        self.settle(before)
 
     def wants(self, one: Kept) -> bool:
         """Whether an epoch is among the best so far."""
         return len(self.kept) < self._keep or one.rank < self.kept[-1].rank
 
-    def add(self, one: Kept, state: Mapping[str, Tensor]) -> None:
-        """Keep the weights of an epoch; on disk when this returns. Ones no longer wanted go with :meth:`settle`.
+    def write(self, one: Kept, state: Mapping[str, Tensor]) -> None:
+        """Write the weights of an epoch; on disk when this returns.
 
         Raises
         ------
         TrainingError
             If they cannot be written.
         """
-        if self._writes:
-            path = self._path(one)
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with appears_whole(path) as partial:
-                    tensors = {name: value.contiguous() for name, value in state.items()}
-                    save_file(tensors, partial, {"development": json.dumps({"ua": one.ua, "loss": one.loss})})
-            except (OSError, SafetensorError) as error:
-                raise TrainingError(
-                    f"{path}: could not be written: {error}; make room, then give the same command again"
-                ) from error
+        path = self._path(one)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with appears_whole(path) as partial:
+                tensors = {name: value.contiguous() for name, value in state.items()}
+                save_file(tensors, partial, {"development": json.dumps({"ua": one.ua, "loss": one.loss})})
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{path}: could not be written: {error}; make room, then give the same command again"
+            ) from error
+
+    def add(self, one: Kept) -> None:
+        """Count an epoch that was written among the best; files no longer wanted go with :meth:`settle`."""
         self.kept = sorted([*self.kept, one], key=lambda other: other.rank)[: self._keep]
 
-    def settle(self) -> None:
-        """Delete the weights that are no longer among the best; call it once a checkpoint names those that are."""
-        self._sweep()
+    def settle(self, before: Sequence[Kept] = ()) -> None:
+        """Delete the weights that neither this checkpoint nor the one before names; call it behind a checkpoint."""
+        if not self._writes:
+            return
+        named = {self._path(one) for one in (*self.kept, *before)}
+        for path in [*self.folder.glob("epoch-*.safetensors"), *self.folder.glob(".epoch-*")]:
+            if path not in named:
+                path.unlink(missing_ok=True)
 
     def load(self, one: Kept) -> dict[str, Tensor]:
         """Return the weights of an epoch.
@@ -113,14 +130,6 @@ class Best:
 
     def _path(self, one: Kept) -> Path:
         return self.folder / f"epoch-{one.epoch + 1:04d}.safetensors"
-
-    def _sweep(self) -> None:
-        if not self._writes:
-            return
-        named = {self._path(one) for one in self.kept}
-        for path in [*self.folder.glob("epoch-*.safetensors"), *self.folder.glob(".epoch-*")]:
-            if path not in named:
-                path.unlink(missing_ok=True)
 
 
 def mean_of(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

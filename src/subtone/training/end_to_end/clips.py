@@ -20,7 +20,7 @@ from subtone.extraction import Clip, Failure, OnProgress
 from subtone.extraction.backends import cores
 from subtone.extraction.progress import Meter
 from subtone.extraction.readers import Readers
-from subtone.extraction.scratch import fsync_folder
+from subtone.extraction.scratch import alone_in_turn, fsync_folder
 from subtone.speech import Detector, SpeechSegments
 from subtone.upstreams.files import appears_whole, sweep_partial
 
@@ -93,7 +93,7 @@ def decode(
 ) -> DecodedClips:
     """Decode clips and find their speech; what is there already, by content, is not read again.
 
-    May be killed at any moment; several processes may work in one folder.
+    May be killed at any moment; of several processes with one folder, each waits for its turn.
 
     Parameters
     ----------
@@ -120,7 +120,9 @@ def decode(
     place = folder / f"clips-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return _decoded(clips, place, detector, on_progress)
+        with alone_in_turn(place / ".lock"):
+            sweep_partial(place)
+            return _decoded(clips, place, detector, on_progress)
     except OSError as error:
         raise StoreError(
             f"{place}: cannot be written: {error.strerror or error}; make room, or name another folder"
@@ -180,9 +182,3 @@ def _length(path: Path) -> int:
         raise StoreError(
             f"{path}: is damaged ({error}); delete it and give the same command again"
         ) from error
-
-
-def sweep(folder: Path) -> None:
-    """Delete what killed runs left half written; only for one who has the folder alone."""
-    for place in folder.glob("clips-*"):
-        sweep_partial(place)

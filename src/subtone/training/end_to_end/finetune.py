@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from subtone.training.end_to_end.augmentation import Augmenter
 from subtone.training.end_to_end.clips import DecodedClips
-from subtone.training.end_to_end.fit import Fitted, ParameterGroup, fit
+from subtone.training.end_to_end.fit import Fitted, ParameterGroup, fit, memory_told
 from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.logs import OnProgress
 from subtone.training.end_to_end.network import Batch, Downstream, Tuned, shape_of
@@ -143,11 +143,11 @@ def finetune(
             "dev": len(fold.dev),
         },
     )
-    copied = copy.deepcopy(upstream)
-    copied.to(fabric.device)
-    task = _Task(copied, fold, options, seed, fabric.world_size)
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with memory_told(folder, options.fit), torch.random.fork_rng(devices=cuda):
+        copied = copy.deepcopy(upstream)
+        copied.to(fabric.device)
+        task = _Task(copied, fold, options, seed, fabric.world_size)
         fitted = fit(
             fabric,
             task,
@@ -158,16 +158,38 @@ def finetune(
             checkpoint_every=options.checkpoint_every,
             on_progress=on_progress,
         )
-    task.close()
-    averaged = float("nan")
-    best = fitted.best.kept[0].ua if len(fold.dev) else float("nan")
-    if fabric.is_global_zero and len(fold.dev):
-        averaged = (
-            best
-            if len(fitted.best.kept) == 1
-            else _dev_ua(upstream, fold, options, fitted.best.mean(), fabric.device)
-        )
+        task.close()
+        averaged = float("nan")
+        best = fitted.best.kept[0].ua if len(fold.dev) else float("nan")
+        if fabric.is_global_zero and len(fold.dev):
+            averaged = best
+            if len(fitted.best.kept) > 1:
+                averaged = _dev_ua(fabric, upstream, fold, options, fitted.best.mean())
     return Finetuned(fitted, {"best": best, "averaged": averaged})
+
+
+def rehearse(upstream: Upstream, options: FinetuneOptions) -> None:
+    """Try on a second of noise what fine-tuning does, so that what cannot be is told before hours of it.
+
+    Raises
+    ------
+    SubtoneError
+        If the upstream cannot be tuned so, its frames cannot be masked so, or what noise, reverb and the like need
+        is not there.
+    """
+    if options.augmentation.active:
+        Augmenter(options.augmentation)
+    if upstream.module is None:
+        return
+    copied = copy.deepcopy(upstream)
+    prepare(copied, options.tuning)
+    train_mode(copied, options.tuning)
+    with torch.random.fork_rng(devices=[]):
+        noise = torch.randn(SAMPLE_RATE_HZ, generator=torch.Generator().manual_seed(0))
+        masker = SpecMasker(copied, options.masking)
+        masker.plan([copied.grid.num_frames(len(noise))], [0])
+        copied.encode([noise])
+        masker.close()
 
 
 class _Task:
@@ -276,21 +298,22 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _dev_ua(
+    fabric: Fabric,
     upstream: Upstream,
     fold: FoldClips,
     options: FinetuneOptions,
     state: Mapping[str, Tensor],
-    device: torch.device,
 ) -> float:
     """Return the development UA of weights that no epoch had."""
     tuned = copy.deepcopy(upstream)
     load_plain(tuned, _part(state, _UPSTREAM))
     downstream = _linear(tuned, fold.classes, options, seed=0)
     downstream.load_state_dict(_part(state, _DOWNSTREAM))
-    tuned.to(device)
-    network = Tuned(tuned, downstream.to(device), options.layers).eval()
+    tuned.to(fabric.device)
+    network = Tuned(tuned, downstream.to(fabric.device), options.layers).eval()
     budget = round(options.fit.batch_s * SAMPLE_RATE_HZ)
     answers = np.zeros(len(fold.targets), np.int64)
-    for rows in ordered(fold.dev, fold.clips.lengths, budget):
-        answers[rows] = network(whole_batch(fold, rows).to(device)).argmax(-1).cpu().numpy()
+    with fabric.autocast():  # as epochs are judged
+        for rows in ordered(fold.dev, fold.clips.lengths, budget):
+            answers[rows] = network(whole_batch(fold, rows).to(fabric.device)).argmax(-1).cpu().numpy()
     return unweighted(fold.targets[fold.dev], answers[fold.dev], fold.classes)

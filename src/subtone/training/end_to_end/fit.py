@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -21,11 +22,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from subtone.aggregation import settle
+from subtone.aggregation import StepBatchNorm, settle
 from subtone.errors import TrainingError, is_out_of_memory
 from subtone.pretraining.ahead import Ahead
 from subtone.pretraining.checkpoints import Checkpoints
 from subtone.training.end_to_end.averaging import Best, Kept
+from subtone.training.end_to_end.launching import together
 from subtone.training.end_to_end.logs import FitProgress, Logs, OnProgress
 from subtone.training.end_to_end.network import Batch
 from subtone.training.end_to_end.options import FitOptions
@@ -132,6 +134,7 @@ class _State:
     seconds: float = 0.0
     sums: dict[str, Any] = field(default_factory=dict)
     kept: list[dict[str, Any]] = field(default_factory=list)
+    kept_before: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     ended: bool = False
@@ -177,15 +180,23 @@ def fit(
     TrainingError
         If a loss or a gradient is not finite, or memory runs out.
     """
-    try:
+    with memory_told(folder, options):
         return _Fit(fabric, task, folder, options, class_weights, seed, checkpoint_every).finish(on_progress)
+
+
+@contextmanager
+def memory_told(folder: Path, options: FitOptions) -> Iterator[None]:
+    """Turn memory that runs out within the block into an error that names the knob."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"{folder}: not enough memory for batches of {options.batch_s:g} s of audio; halve batch_s, and double "
-            f"accumulate (now {options.accumulate}) to keep the size of an update; shorter crops (crop_s) and gradient "
-            "checkpointing need less, too"
+            f"{folder}: not enough memory for batches of {options.batch_s:g} s of audio; halve batch_s "
+            "(finetuning.fit.batch_s, or downstream.batch_s), and double accumulate beside it (now "
+            f"{options.accumulate}) to keep the size of an update; shorter crops (finetuning.crop_s) and "
+            "finetuning.tuning.gradient_checkpointing need less, too. The training then begins anew: delete this folder"
         ) from error
 
 
@@ -230,6 +241,7 @@ class _Fit:
             self._folder / EPOCHS,
             options.average,
             [Kept(**one) for one in state.kept],
+            before=[Kept(**one) for one in state.kept_before],
             writes=self._first,
         )
         self._fabric.barrier()
@@ -251,10 +263,10 @@ class _Fit:
         """Write a checkpoint; all processes take part."""
         state = self._state
         state.seconds = self._before_s + time.perf_counter() - self._began
-        state.kept = [asdict(one) for one in best.kept]
+        state.kept_before, state.kept = state.kept, [asdict(one) for one in best.kept]
         tensors = collect(self._network, self._raw)
-        if self._first:
-            self._checkpoints.save_tensors(state.step, tensors, asdict(state))
+        note = asdict(state)
+        together(self._fabric, lambda: self._checkpoints.save_tensors(state.step, tensors, note))
 
     def _epoch(self, best: Best, logs: Logs, on_progress: OnProgress | None) -> None:
         """Train to the end of the epoch, look at the development clips, and keep the weights if they are good."""
@@ -293,7 +305,9 @@ class _Fit:
         if not best.kept or judged.rank < best.kept[0].rank:
             state.best_epoch = state.epoch
         if best.wants(judged):
-            best.add(judged, self._task.weights())
+            weights = self._task.weights()
+            together(self._fabric, lambda: best.write(judged, weights))
+            best.add(judged)
         row = {
             "step": float(state.step),
             "epoch": float(state.epoch + 1),
@@ -310,7 +324,7 @@ class _Fit:
             options.patience is not None and math.isfinite(ua) and waited >= options.patience
         )
         self._save(best)
-        best.settle()
+        best.settle([Kept(**one) for one in state.kept_before])
 
     def _batches(
         self, epoch: int, begun: int
@@ -348,10 +362,13 @@ class _Fit:
         sums = torch.zeros(4, dtype=torch.float64)
         for turn, (number, counts, batch) in enumerate(taken):
             _seed(self._seed, state.epoch, number)
-            if counts:
-                self._task.train_mode()
-            else:  # nothing of it may stay behind in batch norms
-                self._network.eval()
+            self._task.train_mode()
+            if (
+                not counts
+            ):  # it reaches all weights as the others do, but nothing of it may stay in batch norms
+                for part in self._network.modules():
+                    if isinstance(part, StepBatchNorm):
+                        part.eval()
             with fabric.no_backward_sync(self._model, enabled=turn + 1 < here):
                 logits, targets = self._logits(batch)
                 loss = functional.cross_entropy(
@@ -465,7 +482,7 @@ class _Fit:
             min(state.epoch + 1, self._options.epochs),
             self._options.epochs,
             sums.row()["loss"],
-            best.kept[0].ua if best.kept else None,
+            best.kept[0].ua if best.kept and self._task.dev else None,
             (time.perf_counter() - self._began) / done * left,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from subtone.errors import TrainingError
+from subtone.training.end_to_end.launching import together
 from subtone.upstreams.files import sweep_partial, write_whole
 
 RUN = "run.json"
@@ -47,17 +48,19 @@ def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any]) -> None:
                 "delete this one"
             )
     fabric.barrier()  # all have looked
-    if fabric.is_global_zero:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep_partial(folder)
-            if not path.exists():
-                write_whole(path, json.dumps(wanted, indent=2).encode())
-        except OSError as error:
-            raise TrainingError(
-                f"{folder}: cannot be written: {error.strerror or error}; make room, or name another folder"
-            ) from error
-    fabric.barrier()
+    together(fabric, lambda: _write(folder, wanted))
+
+
+def _write(folder: Path, about: Mapping[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_partial(folder)
+        if not (folder / RUN).exists():
+            write_whole(folder / RUN, json.dumps(about, indent=2).encode())
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: cannot be written: {error.strerror or error}; make room, or name another folder"
+        ) from error
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,16 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subtone.errors import TrainingError
+from subtone.errors import TrainingError, is_out_of_memory
 from subtone.extraction.backends import open_backend
 from subtone.extraction.chunks import Chunk, cut_chunks
 from subtone.extraction.chunks import plan as plan_chunks
-from subtone.extraction.options import Precision
+from subtone.extraction.options import BackendName, Precision
 from subtone.extraction.streams import Streams
 from subtone.training.end_to_end.clips import DecodedClips
 from subtone.training.end_to_end.network import Stream, StreamShape, shape_of, speech_of
 from subtone.training.end_to_end.options import LayerChoice
 from subtone.upstreams import Upstream
+from subtone.upstreams.base import SAMPLE_RATE_HZ
 from subtone.upstreams.clips import mask_of
 
 OnClip = Callable[[int, int], None]
@@ -86,6 +88,7 @@ def encode_frames(
     path: Path,
     layers: LayerChoice,
     *,
+    backend: BackendName = "auto",
     precision: Precision = "fp32",
     on_clip: OnClip | None = None,
 ) -> ClipFrames:
@@ -103,8 +106,8 @@ def encode_frames(
         Of the file.
     layers
         The last layer, or all.
-    precision
-        Of the encoder's arithmetic.
+    backend, precision
+        See :class:`subtone.extraction.ExtractionOptions`.
     on_clip
         Told how far it is.
 
@@ -119,8 +122,9 @@ def encode_frames(
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frames = np.memmap(path, np.float32, "w+", shape=(int(starts[-1]), shape.layers, shape.dim))
-        with Streams(open_backend(upstream, precision=precision)) as streams:
+        _make_room(path, 4 * int(starts[-1]) * shape.layers * shape.dim)
+        frames = np.memmap(path, np.float32, "r+", shape=(int(starts[-1]), shape.layers, shape.dim))
+        with Streams(open_backend(upstream, backend, precision)) as streams:
             for done, (where, found) in enumerate(_encoded(upstream, clips, plans, streams, layers), 1):
                 frames[starts[where[0]] + where[1].start : starts[where[0]] + where[1].stop] = found
                 if on_clip is not None:
@@ -130,7 +134,23 @@ def encode_frames(
             f"{path}: frames cannot be written: {error.strerror or error}; make room ({starts[-1]} frames of "
             f"{4 * shape.layers * shape.dim} bytes), or name another folder"
         ) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{path}: not enough memory to encode a clip of up to {clips.lengths.max() / SAMPLE_RATE_HZ:.0f} s with "
+            f"{upstream.name!r}; cut the clips shorter, or set extraction.precision=bf16"
+        ) from error
     return ClipFrames(shape, starts, frames, clips)
+
+
+def _make_room(path: Path, size: int) -> None:
+    """Reserve a file's bytes: writing into a map of a file that has none left would end the process."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
 
 
 def _encoded(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import nn
 
-from subtone.errors import UsageError, nearest
+from subtone.errors import TrainingError, UsageError, nearest
 from subtone.training.end_to_end.options import Precision
 
 Strategy = Literal["ddp", "fsdp"]
@@ -50,7 +50,7 @@ def launched(
         raise UsageError(f"strategy {strategy!r} is not known; {nearest(strategy, get_args(Strategy))}")
     if devices < 1:
         raise UsageError(f"devices = {devices} must be at least 1")
-    accelerator, nodes = torch.device(device).type, 1
+    accelerator, nodes = _accelerator(device), 1
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes, and knows how many
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -77,18 +77,52 @@ def launched(
 
 def alone(precision: Precision, *, device: str = "cpu") -> Fabric:
     """Return what trains in this process by itself, whatever others there are."""
+    accelerator = _accelerator(device)
     with _quietly():
-        fabric = Fabric(strategy=SingleDeviceStrategy(device), precision=_FABRIC[precision])
+        # The accelerator by name: left to itself, Fabric takes a GPU wherever there is one.
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=1,
+            strategy=SingleDeviceStrategy(device),
+            precision=_FABRIC[precision],
+        )
         fabric.launch()
     return fabric
 
 
-def is_first() -> bool:
-    """Whether this process is the one to speak and to write, of those that train together."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+def together(fabric: Fabric, work: Callable[[], None]) -> None:
+    """Have the first process do something while the others wait; when it fails, all of them end.
+
+    Raises
+    ------
+    SubtoneError
+        What ``work`` raised, in the first process; in the others one that says that the first has told.
+    """
+    failed: BaseException | None = None
+    if fabric.is_global_zero:
+        try:
+            work()
+        except Exception as error:
+            failed = error
+    if fabric.world_size > 1 and not fabric.broadcast(failed is None) and failed is None:
+        raise TrainingError("the first of the processes could not go on; it tells why")
+    if failed is not None:
+        raise failed
 
 
 _FABRIC: dict[Precision, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+def _accelerator(device: str) -> str:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = device
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is none to train on; use 'cpu' or 'cuda'")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {device!r} is not there: this machine has no CUDA devices; use 'cpu'")
+    return kind
 
 
 def _shared_out(network: nn.Module, mesh: Any) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class Logs:
         if self._curves is not None:
             self._curves.add(row)
             for name, value in row.items():
-                if name != "step":
+                if name != "step" and math.isfinite(value):  # without development clips there is none to tell
                     self._events.add_scalar(f"epoch/{name}", value, int(row["step"]))
             self._events.flush()
 

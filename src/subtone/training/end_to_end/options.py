@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from subtone.errors import RecipeError, nearest
+from subtone.errors import nearest
 from subtone.training.end_to_end.augmentation import AugmentationOptions
 from subtone.training.end_to_end.spec_masking import SpecMasking
 from subtone.training.end_to_end.tuning import Tuning
-from subtone.training.options import STRICT, ClassWeights
+from subtone.training.options import STRICT, ClassWeights, OptionError
 
 Precision = Literal["fp32", "bf16"]
 LayerChoice = Literal["last", "mix"]
@@ -75,7 +75,7 @@ class FitOptions:
         _from_zero("weight_decay", self.weight_decay)
         for name in ("warmup_share", "label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"{name} = {getattr(self, name)} must lie in [0, 1)")
+                raise OptionError(f"{name} = {getattr(self, name)} must lie in [0, 1)")
         _among(self, {"class_weights": get_args(ClassWeights), "precision": get_args(Precision)})
 
 
@@ -119,7 +119,7 @@ class FinetuneOptions:
         _above_zero("upstream_learning_rate", self.upstream_learning_rate)
         _at_least_one(self, ("checkpoint_every",))
         if self.crop_s is not None and not 0.1 <= self.crop_s <= self.fit.batch_s:
-            raise RecipeError(
+            raise OptionError(
                 f"crop_s = {self.crop_s:g} must be from 0.1 to batch_s = {self.fit.batch_s:g}: the longest clip has to "
                 "fit into a batch"
             )
@@ -145,21 +145,21 @@ def _at_least_one(options: object, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RecipeError(f"{name} = {value!r} must be a whole number from 1")
+            raise OptionError(f"{name} = {value!r} must be a whole number from 1")
 
 
 def _above_zero(name: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise RecipeError(f"{name} = {value} must be above 0")
+        raise OptionError(f"{name} = {value} must be above 0")
 
 
 def _from_zero(name: str, value: float) -> None:
     if not 0 <= value < math.inf:
-        raise RecipeError(f"{name} = {value} must be at least 0")
+        raise OptionError(f"{name} = {value} must be at least 0")
 
 
 def _among(options: object, known: dict[str, tuple[Any, ...]]) -> None:
     for name, values in known.items():
         value = getattr(options, name)
         if value not in values:
-            raise RecipeError(f"{name} {value!r} is not known; {nearest(str(value), values)}")
+            raise OptionError(f"{name} {value!r} is not known; {nearest(str(value), values)}")

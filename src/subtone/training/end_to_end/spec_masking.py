@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from subtone.errors import RecipeError, UsageError
-from subtone.training.options import STRICT
+from subtone.errors import UsageError
+from subtone.training.options import STRICT, OptionError
 from subtone.upstreams import Upstream
 
 
@@ -36,7 +36,7 @@ class SpecMasking:
 
     Raises
     ------
-    RecipeError
+    OptionError
         If a value is out of range.
 
     Source:
@@ -55,10 +55,10 @@ class SpecMasking:
         """Refuse values out of range."""
         for name in ("time_share", "feature_share"):
             if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"finetuning: {name} = {getattr(self, name)} must lie in [0, 1)")
+                raise OptionError(f"finetuning: {name} = {getattr(self, name)} must lie in [0, 1)")
         for name in ("time_span", "feature_span"):
             if getattr(self, name) < 1:
-                raise RecipeError(f"finetuning: {name} = {getattr(self, name)} must be at least 1")
+                raise OptionError(f"finetuning: {name} = {getattr(self, name)} must be at least 1")
 
 
 class SpecMasker:

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from subtone.errors import RecipeError, UsageError, nearest
+from subtone.errors import UsageError, nearest
 from subtone.training.end_to_end.state import whole
-from subtone.training.options import STRICT
+from subtone.training.options import STRICT, OptionError
 from subtone.upstreams import Upstream
 from subtone.upstreams.batch_norm import ValidBatchNorm
 
@@ -54,7 +54,7 @@ class Tuning:
 
     Raises
     ------
-    RecipeError
+    OptionError
         If a value is out of range.
     """
 
@@ -71,18 +71,18 @@ class Tuning:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.train not in get_args(Train):
-            raise RecipeError(
+            raise OptionError(
                 f"finetuning: train = {self.train!r} is unknown; {nearest(str(self.train), get_args(Train))}"
             )
         for name in ("top_layers", "lora_rank"):
             if getattr(self, name) < 1:
-                raise RecipeError(f"finetuning: {name} = {getattr(self, name)} must be at least 1")
+                raise OptionError(f"finetuning: {name} = {getattr(self, name)} must be at least 1")
         if not 0 < self.lora_alpha < math.inf:
-            raise RecipeError(f"finetuning: lora_alpha = {self.lora_alpha} must be above 0 and finite")
+            raise OptionError(f"finetuning: lora_alpha = {self.lora_alpha} must be above 0 and finite")
         if not 0 <= self.lora_dropout < 1:
-            raise RecipeError(f"finetuning: lora_dropout = {self.lora_dropout} must lie in [0, 1)")
+            raise OptionError(f"finetuning: lora_dropout = {self.lora_dropout} must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
-            raise RecipeError(
+            raise OptionError(
                 f"finetuning: layer_decay = {self.layer_decay} must lie in (0, 1]; 1 gives all layers the same rate"
             )
 
