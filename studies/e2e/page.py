@@ -1,6 +1,6 @@
 """The results' page of the study, from the result folders of ``ladder.yaml``.
 
-    python page.py EmoDB-4=OUT/emodb RAVDESS=OUT/ravdess --results results
+    python page.py EmoDB-4=OUT/emodb RAVDESS=OUT/ravdess --frozen EmoDB-4=OUT/sap-emodb --results results
 
 Every sentence with a figure on the page follows from these folders; ``notes.md`` is put below as it is.
 """
@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument(
+        "--frozen", action="append", default=[], metavar="NAME=FOLDER", help="of the recipe sap"
+    )
     parser.add_argument("--results", type=Path, required=True)
     given = parser.parse_args()
-    folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in given.runs)}
+    folders, references = named(given.runs), named(given.frozen)
     records = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
+    frozen = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in references.items()}
+    for name, record in frozen.items():
+        if record["protocol"]["checksum"] != records[name]["protocol"]["checksum"]:
+            raise SystemExit(f"{references[name]}: other clips than those of {folders[name]}")
     given.results.mkdir(parents=True, exist_ok=True)
     for name, folder in folders.items():
         keep(folder, given.results / re.sub(r"\W+", "-", name.lower()))
@@ -47,7 +54,7 @@ def main() -> None:
         "",
         *verdict(records),
         "",
-        *table(records, plan),
+        *table(records, plan, frozen),
         "",
         "![UA of every step](ladder.png)",
         "",
@@ -77,8 +84,13 @@ def percent(system: Record, metric: str) -> str:
     return f"{100 * system[metric]:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def table(records: Mapping[str, Record], plan: Record) -> list[str]:
-    """Every step, in the shape of the paper's table."""
+def named(pairs: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=FOLDER`` pairs."""
+    return {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in pairs)}
+
+
+def table(records: Mapping[str, Record], plan: Record, frozen: Mapping[str, Record]) -> list[str]:
+    """Every step, in the shape of the paper's table; below it, what the frozen upstream gives with all its layers."""
     lines = [
         "UA and WA in % with 95 % intervals over speakers. Upstream 1: whisper-tiny.en. Upstream 2: an encoder trained "
         "like `subtone-mini:speech`, without the corpus that is tested.",
@@ -101,6 +113,19 @@ def table(records: Mapping[str, Record], plan: Record) -> list[str]:
         ]
         streams = f"1 + 2, {network['fusion']}" if only is None else str(only)
         lines.append(f"| {step} | {streams} | {weights} | {averaged} | {shown} | " + " | ".join(cells) + " |")
+    if frozen:
+        for system in ("gap+sap", "gap+sap (vote)"):
+            cells = [
+                percent(frozen[name]["systems"][system], metric) if name in frozen else "–"
+                for name in records
+                for metric in ("ua", "wa")
+            ]
+            seeds = "vote of five seeds" if system.endswith("(vote)") else "mean over five seeds"
+            lines.append(
+                f"| recipe `sap`, {seeds} | 1 | frozen, all layers | – | GAP ‖ SAP, with deviations | "
+                + " | ".join(cells)
+                + " |"
+            )
     return lines
 
 

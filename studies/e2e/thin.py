@@ -1,6 +1,6 @@
 """Every second clip of a corpus as a table of files, to spare time: a corpus for ``--corpus manifest=…``.
 
-    python thin.py ravdess=PATH --out thin.csv
+python thin.py ravdess=PATH --out thin.csv
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def main() -> None:
     table = corpora.read(name, folder)
     table = table[table["emotion"].notna()].iloc[:: given.every]
     files = table.index.get_level_values("file")
-    table.reset_index(drop=True).assign(file=files)[["file", "emotion", "speaker"]].to_csv(given.out, index=False)
+    table.reset_index(drop=True).assign(file=files)[["file", "emotion", "speaker"]].to_csv(
+        given.out, index=False
+    )
 
 
 if __name__ == "__main__":
