@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ fabric.barrier()
 fold = small_clips.fold(Path(order["data"]))
 masking = SpecMasking(**order["options"].get("masking", {}))
 told = (lambda state: print(state.step, flush=True)) if order.get("tell") else None
-tuned = finetune(fabric, upstreams.load(order["upstream"]), fold, Path(order["out"]),
+tuned = finetune(fabric, lambda: upstreams.load(order["upstream"]), fold, Path(order["out"]),
                  small_clips.options(**{**order["options"], "masking": masking}), seed=3, on_progress=told)
 if fabric.is_global_zero:
-    tuned.load(upstreams.load(order["upstream"]), "averaged").save(Path(order["out"]) / "averaged")
+    tuned.load("averaged").save(Path(order["out"]) / "averaged")
 fabric.barrier()
 """
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,9 +91,9 @@ def trained(
     upstream: Path, fold: FoldClips, out: Path, options: FinetuneOptions, seed: int = 3
 ) -> dict[str, torch.Tensor]:
     """Fine-tune in this process; return the averaged weights."""
-    loaded = upstreams.load(upstream)
-    tuned = finetune(launched(options.fit.precision), loaded, fold, out, options, seed=seed)
-    return plain_state(tuned.load(loaded, "averaged"))
+    fabric = launched(options.fit.precision)
+    tuned = finetune(fabric, partial(upstreams.load, upstream), fold, out, options, seed=seed)
+    return plain_state(tuned.load("averaged"))
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], within: float = 1e-5) -> None:
@@ -349,7 +350,7 @@ def test_training_stops_early_when_development_stands_still(
     options = small_clips.options(
         fit={"epochs": 30, "patience": 2, "learning_rate": 1e-9}, upstream_learning_rate=1e-9
     )
-    loaded = upstreams.load(whisper)
+    loaded = partial(upstreams.load, whisper)
     tuned = finetune(launched("fp32"), loaded, fold, tmp_path / "run", options, seed=0)
     assert tuned.fitted.epochs < 30
     best = tuned.fitted.best.kept[0].epoch
@@ -360,7 +361,7 @@ def test_logs_are_there_for_tensorboard_and_as_csv(fold: FoldClips, whisper: Pat
     from tensorboardX.proto.event_pb2 import Event
 
     told = []
-    loaded = upstreams.load(whisper)
+    loaded = partial(upstreams.load, whisper)
     options = small_clips.options()
     finetune(launched("fp32"), loaded, fold, tmp_path / "run", options, seed=0, on_progress=told.append)
     rows = read_curves(tmp_path / "run" / "curves.csv")
@@ -404,7 +405,7 @@ def test_without_development_clips_the_last_epochs_count(
     fold: FoldClips, whisper: Path, tmp_path: Path
 ) -> None:
     alone = replace(fold, dev=np.zeros(0, np.int64))
-    loaded, options = upstreams.load(whisper), small_clips.options(fit={"epochs": 3, "average": 2})
+    loaded, options = partial(upstreams.load, whisper), small_clips.options(fit={"epochs": 3, "average": 2})
     tuned = finetune(launched("fp32"), loaded, alone, tmp_path / "run", options, seed=0)
     assert sorted(one.epoch for one in tuned.fitted.best.kept) == [1, 2]
     assert math.isnan(tuned.dev_ua["averaged"])

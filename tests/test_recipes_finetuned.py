@@ -261,7 +261,14 @@ def test_what_cannot_be_done_is_told_before_anything_is_decoded(
     overrides: tuple[str, ...], told: str, tones: Path, whisper: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SubtoneError, match=told):
-        run("e2e-mean", {"manifest": tones}, tmp_path / "out", *overrides, upstream=str(whisper))
+        run(
+            "e2e-mean",
+            {"manifest": tones},
+            tmp_path / "out",
+            "protocol.k=2",
+            *overrides,
+            upstream=str(whisper),
+        )
     assert not (tmp_path / "out.work").exists()
 
 

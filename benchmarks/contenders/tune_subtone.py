@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,25 +31,25 @@ class Way:
     def load(self, weights: str, threads: int) -> dict[str, str]:
         """Read the encoder."""
         torch.set_num_threads(threads)
-        self._upstream = upstreams.load(weights)
+        self._opened = partial(upstreams.load, weights)
         return {name: version(name) for name in ("subtone", "torch", "transformers")}
 
     def train(self, job: str, before: bool) -> dict[str, Any]:
         """Train, and tell."""
         given, told = Job.read(job), Told()
         fold, options = _fold(given), _options(given)
-        downstream = given_downstream(self._upstream, given)
-        result = {"loss_before": self._loss(self._upstream, downstream, fold, given)} if before else {}
+        downstream = given_downstream(self._opened(), given)
+        result = {"loss_before": self._loss(self._opened(), downstream, fold, given)} if before else {}
         loop._Fit = _watched(told, fold.clips.lengths)  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as name:
             with told.whole() as found:
                 fabric = launched(options.fit.precision)
-                tuned = finetune(fabric, self._upstream, fold, Path(name), options, seed=given.seed)
+                tuned = finetune(fabric, self._opened, fold, Path(name), options, seed=given.seed)
             state = tuned.fitted.best.first()
             downstream.load_state_dict(
                 {k.removeprefix("downstream/"): v for k, v in state.items() if k.startswith("downstream/")}
             )
-            result["loss_after"] = self._loss(tuned.load(self._upstream, "best"), downstream, fold, given)
+            result["loss_after"] = self._loss(tuned.load("best"), downstream, fold, given)
         return result | found
 
     @staticmethod

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.published import beside
-from subtone.recipes.schema import NetworkSection, Recipe
+from subtone.recipes.schema import NetworkSection, Recipe, Weights
 from subtone.speech import get_detector
 from subtone.training.end_to_end.clips import DecodedClips, decode
 from subtone.training.end_to_end.downstream import DownstreamOptions, train_downstream
@@ -42,7 +42,6 @@ from subtone.training.end_to_end.frames import ClipFrames, encode_frames
 from subtone.training.end_to_end.launching import Strategy, alone, launched, together
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
 from subtone.training.heard import taught_on
-from subtone.upstreams import Upstream
 from subtone.upstreams.files import appears_whole, sweep_partial
 
 SCORES, FRAMES = "scores.safetensors", "frames"
@@ -104,13 +103,11 @@ def run_finetuned(
     tell("reading the corpus", 0, 1)
     table = read_corpora(recipe, corpora)
     divide(recipe, corpora, table)  # a leak or a wrong name is told before hours of training
-    loaded = [upstreams.load(name) for name in recipe.upstreams]
-    _rehearse(recipe, loaded)
+    known = [_Known.of(name) for name in recipe.upstreams]
+    _rehearse(recipe)
     clips = _decoded(recipe, table, work, fabric, tell)
     split = divide(recipe, corpora, table.iloc[clips.rows])
-    run = _Run(
-        recipe, loaded, clips.select(positions(split)), split, work / recipe.name, fabric, device, tell
-    )
+    run = _Run(recipe, known, clips.select(positions(split)), split, work / recipe.name, fabric, device, tell)
     scores = run.finish()
     if not fabric.is_global_zero:
         return None
@@ -120,7 +117,7 @@ def run_finetuned(
         tested[fold.test] = True
     answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
     systems, comparisons = judge(recipe, answers)
-    record = {**split.protocol.to_dict(), "description": run.description + taught_on(loaded, table)}
+    record = {**split.protocol.to_dict(), "description": run.description + taught_on(known, table)}
     return write_results(
         out,
         protocol=record,
@@ -132,10 +129,7 @@ def run_finetuned(
         sections=beside(recipe, corpora, systems),
         extra={
             "recipe": recipe.name,
-            "upstreams": [
-                {"name": name, "fingerprint": one.fingerprint()}
-                for name, one in zip(recipe.upstreams, loaded, strict=True)
-            ],
+            "upstreams": [{"name": one.name, "fingerprint": one.fingerprint} for one in known],
             "finetuning": run.told,
             "published": [row.model_dump() for row in recipe.published],
             "left_out": left_out(table),
@@ -147,13 +141,29 @@ def run_finetuned(
     )
 
 
-def _rehearse(recipe: Recipe, loaded: Sequence[Upstream]) -> None:
+@dataclass(frozen=True)
+class _Known:
+    """What is to be known of an upstream all along; the upstream itself is opened where it is needed."""
+
+    name: str
+    fingerprint: str
+    taught_on: tuple[str, ...]
+    has_network: bool
+
+    @classmethod
+    def of(cls, name: str) -> _Known:
+        loaded = upstreams.load(name)
+        return cls(name, loaded.fingerprint(), loaded.taught_on, loaded.module is not None)
+
+
+def _rehearse(recipe: Recipe) -> None:
     """Try what the run will do with its upstreams; see :func:`subtone.training.end_to_end.finetune.rehearse`."""
     assert recipe.finetuning is not None
-    for one in loaded:
-        rehearse(one, recipe.finetuning)
+    for name in recipe.upstreams:
+        one = upstreams.load(name)
         if (recipe.extraction.backend, recipe.extraction.precision) != ("auto", "fp32"):
             open_backend(one, recipe.extraction.backend, recipe.extraction.precision).close()
+        rehearse(one, recipe.finetuning)
 
 
 def _decoded(
@@ -184,7 +194,7 @@ class _Run:
     def __init__(
         self,
         recipe: Recipe,
-        loaded: Sequence[Upstream],
+        known: Sequence[_Known],
         clips: DecodedClips,
         split: Split,
         folder: Path,
@@ -193,7 +203,7 @@ class _Run:
         tell: OnProgress,
     ) -> None:
         assert recipe.finetuning is not None
-        self._recipe, self._loaded, self._clips, self._split = recipe, loaded, clips, split
+        self._recipe, self._known, self._clips, self._split = recipe, known, clips, split
         self._folder, self._fabric, self._device, self._tell = folder, fabric, device, tell
         self._options: FinetuneOptions = recipe.finetuning
         self._downstream = recipe.downstream or FitOptions()
@@ -244,7 +254,7 @@ class _Run:
         fold = job.fold
         rows = np.concatenate([fold.train, fold.dev, fold.test])
         return {
-            "upstreams": [one.fingerprint() for one in self._loaded],
+            "upstreams": [one.fingerprint for one in self._known],
             "settings": binding(self._options, self._fabric.world_size),
             "downstream": asdict(self._downstream),
             "networks": {name: one.model_dump(mode="json") for name, one in self._recipe.networks.items()},
@@ -278,14 +288,14 @@ class _Run:
             if network.weights != "frozen"
             for number in self._recipe.upstreams_of(name)
         }
-        return [n for n in sorted(wanted) if self._loaded[n].module is not None]
+        return [n for n in sorted(wanted) if self._known[n].has_network]
 
     def _finetune(self, job: Job, number: int, folder: Path, place: str) -> Finetuned:
         name = self._recipe.upstreams[number]
         fold = FoldClips(self._clips, self._targets, job.fold.train, job.fold.dev, self._classes)
         return finetune(
             self._fabric,
-            self._loaded[number],
+            partial(upstreams.load, name),
             fold,
             folder / f"upstream{number + 1}",
             self._options,
@@ -308,7 +318,7 @@ class _Run:
             "networks": networks,
         }
         for number, one in tuned.items():
-            averaged = one.load(self._loaded[number], "averaged")
+            averaged = one.load("averaged")
             averaged.taught_on = tuple(sorted({*averaged.taught_on, *self._corpora}))
             target = folder / f"upstream{number + 1}" / "averaged"
             if target.exists():
@@ -377,13 +387,12 @@ class _Run:
             ) from error
 
     def encode(
-        self, weights: str, number: int, path: Path, tuned: Mapping[int, Finetuned], place: str
+        self, weights: Weights, number: int, path: Path, tuned: Mapping[int, Finetuned], place: str
     ) -> ClipFrames:
         """Encode all clips with an upstream: as it was, or as a fold has it."""
         name = self._recipe.upstreams[number]
-        upstream = self._loaded[number]
-        if weights != "frozen" and number in tuned:
-            upstream = tuned[number].load(upstream, weights)
+        kept = tuned.get(number)
+        upstream = upstreams.load(name) if weights == "frozen" or kept is None else kept.load(weights)
         upstream.to(self._device)
         return encode_frames(
             upstream,
@@ -413,7 +422,7 @@ class _Frames:
         self._run, self._folder, self._tuned, self._place = run, folder, tuned, place
         self._own: dict[tuple[str, int], ClipFrames] = {}
 
-    def of(self, weights: str, number: int) -> ClipFrames:
+    def of(self, weights: Weights, number: int) -> ClipFrames:
         if weights == "frozen" or number not in self._tuned:
             frozen = self._run.frozen_frames
             if number not in frozen:

@@ -246,6 +246,9 @@ class PretrainingSection(_Section):
         return self
 
 
+Weights = Literal["frozen", "best", "averaged"]
+
+
 class NetworkSection(_Section):
     """What is trained on the frames of upstreams in a recipe that fine-tunes them.
 
@@ -265,7 +268,7 @@ class NetworkSection(_Section):
         Whether the best epochs of this network are averaged too; else the best one is taken.
     """
 
-    weights: Literal["frozen", "best", "averaged"] = "averaged"
+    weights: Weights = "averaged"
     aggregator: AggregatorOptions = AggregatorOptions()
     fusion: Fusion | None = None
     only: int | None = Field(default=None, ge=1)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import pandas as pd
 
-from subtone.upstreams import Upstream
+
+class Taught(Protocol):
+    """What has a name and knows what it was taught on: an upstream."""
+
+    @property
+    def name(self) -> str:
+        """What it was loaded by."""
+
+    @property
+    def taught_on(self) -> tuple[str, ...]:
+        """Corpora that it was trained on with their emotions."""
 
 
-def taught_on(loaded: Sequence[Upstream], table: pd.DataFrame) -> str:
+def taught_on(loaded: Sequence[Taught], table: pd.DataFrame) -> str:
     """Return what a protocol's line must say of upstreams that have heard the corpora with their labels.
 
     Parameters

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ from subtone.upstreams import Upstream
 from subtone.upstreams.base import SAMPLE_RATE_HZ
 
 Rows = npt.NDArray[np.int64]
+Opened = Callable[[], Upstream]
+"""Opens an upstream, the same and fresh each time."""
 _UPSTREAM, _DOWNSTREAM = "upstream/", "downstream/"
 
 
@@ -68,6 +70,8 @@ class Finetuned:
 
     Parameters
     ----------
+    opened
+        Opens the upstream as it was before.
     fitted
         The kept epochs and what is told of the training.
     dev_ua
@@ -75,20 +79,21 @@ class Finetuned:
         development clips.
     """
 
+    opened: Opened
     fitted: Fitted
     dev_ua: Mapping[str, float]
 
-    def load(self, upstream: Upstream, which: str) -> Upstream:
-        """Put ``"best"`` or ``"averaged"`` weights into a copy of the upstream that was fine-tuned."""
+    def load(self, which: Literal["best", "averaged"]) -> Upstream:
+        """Return the upstream with the weights of the single best epoch, or with the averaged ones."""
         state = self.fitted.best.first() if which == "best" else self.fitted.best.mean()
-        tuned = copy.deepcopy(upstream)
+        tuned = self.opened()
         load_plain(tuned, _part(state, _UPSTREAM))
         return tuned
 
 
 def finetune(
     fabric: Fabric,
-    upstream: Upstream,
+    opened: Opened,
     fold: FoldClips,
     folder: Path,
     options: FinetuneOptions,
@@ -105,8 +110,9 @@ def finetune(
     ----------
     fabric
         Launched.
-    upstream
-        As published; it stays as it is.
+    opened
+        Opens the upstream, e.g. ``partial(subtone.upstreams.load, "facebook/wav2vec2-base")``. Called again where a
+        fresh one is needed, so that no more than one is in memory at a time.
     fold
         What is trained on, and by what epochs are chosen.
     folder
@@ -131,6 +137,7 @@ def finetune(
     -----
     Morais et al. 2022 (arXiv 2202.03896): the whole upstream, a model a fold, the mean of the five best checkpoints.
     """
+    upstream = opened()
     claim(
         fabric,
         folder,
@@ -145,9 +152,8 @@ def finetune(
     )
     cuda = [fabric.device] if fabric.device.type == "cuda" else []
     with memory_told(folder, options.fit), torch.random.fork_rng(devices=cuda):
-        copied = copy.deepcopy(upstream)
-        copied.to(fabric.device)
-        task = _Task(copied, fold, options, seed, fabric.world_size)
+        upstream.to(fabric.device)
+        task = _Task(upstream, fold, options, seed, fabric.world_size)
         fitted = fit(
             fabric,
             task,
@@ -159,17 +165,25 @@ def finetune(
             on_progress=on_progress,
         )
         task.close()
+        del task, upstream
         averaged = float("nan")
         best = fitted.best.kept[0].ua if len(fold.dev) else float("nan")
         if fabric.is_global_zero and len(fold.dev):
             averaged = best
             if len(fitted.best.kept) > 1:
-                averaged = _dev_ua(fabric, upstream, fold, options, fitted.best.mean())
-    return Finetuned(fitted, {"best": best, "averaged": averaged})
+                averaged = _dev_ua(fabric, opened(), fold, options, fitted.best.mean())
+    return Finetuned(opened, fitted, {"best": best, "averaged": averaged})
 
 
 def rehearse(upstream: Upstream, options: FinetuneOptions) -> None:
     """Try on a second of noise what fine-tuning does, so that what cannot be is told before hours of it.
+
+    Parameters
+    ----------
+    upstream
+        Of no further use: what is frozen and injected stays so.
+    options
+        How it is to be tuned.
 
     Raises
     ------
@@ -181,14 +195,13 @@ def rehearse(upstream: Upstream, options: FinetuneOptions) -> None:
         Augmenter(options.augmentation)
     if upstream.module is None:
         return
-    copied = copy.deepcopy(upstream)
-    prepare(copied, options.tuning)
-    train_mode(copied, options.tuning)
+    prepare(upstream, options.tuning)
+    train_mode(upstream, options.tuning)
     with torch.random.fork_rng(devices=[]):
         noise = torch.randn(SAMPLE_RATE_HZ, generator=torch.Generator().manual_seed(0))
-        masker = SpecMasker(copied, options.masking)
-        masker.plan([copied.grid.num_frames(len(noise))], [0])
-        copied.encode([noise])
+        masker = SpecMasker(upstream, options.masking)
+        masker.plan([upstream.grid.num_frames(len(noise))], [0])
+        upstream.encode([noise])
         masker.close()
 
 
@@ -305,12 +318,11 @@ def _dev_ua(
     state: Mapping[str, Tensor],
 ) -> float:
     """Return the development UA of weights that no epoch had."""
-    tuned = copy.deepcopy(upstream)
-    load_plain(tuned, _part(state, _UPSTREAM))
-    downstream = _linear(tuned, fold.classes, options, seed=0)
+    load_plain(upstream, _part(state, _UPSTREAM))
+    downstream = _linear(upstream, fold.classes, options, seed=0)
     downstream.load_state_dict(_part(state, _DOWNSTREAM))
-    tuned.to(fabric.device)
-    network = Tuned(tuned, downstream.to(fabric.device), options.layers).eval()
+    upstream.to(fabric.device)
+    network = Tuned(upstream, downstream.to(fabric.device), options.layers).eval()
     budget = round(options.fit.batch_s * SAMPLE_RATE_HZ)
     answers = np.zeros(len(fold.targets), np.int64)
     with fabric.autocast():  # as epochs are judged
