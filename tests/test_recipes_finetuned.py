@@ -126,7 +126,9 @@ def test_what_is_done_is_not_done_again_and_comes_out_the_same(
 
 def test_other_settings_in_the_same_folder_are_told(finished: Path, tones: Path, whisper: Path) -> None:
     overrides = ("protocol.k=2", SMALL_ECAPA, NO_OTHER_ECAPA, "networks.both={aggregator: gap+sap}")
-    with pytest.raises(TrainingError, match=r"another downstream\.epochs \(2, now 3\)"):
+    with pytest.raises(
+        TrainingError, match=r"another downstream\.epochs \(2, now 3\); .*delete .*/e2e-ecapa to begin"
+    ):
         run(
             "e2e-ecapa",
             {"manifest": tones},
@@ -247,6 +249,11 @@ def test_a_protocol_asked_for_holds_for_corpora_with_their_own() -> None:
         for corpus in ("iemocap", "ravdess"):
             plan = protocol_for(speakers, {corpus: ""})
             assert (plan.folds, plan.dev, plan.dev_share) == ("leave-one-speaker-out", "random", 0.2)
+
+
+def test_an_option_of_an_aggregator_may_be_set_by_itself() -> None:
+    network = load("e2e-ecapa", ["networks.ecapa.aggregator.channels=64"]).networks["ecapa"]
+    assert (network.aggregator.name, network.aggregator.channels) == ("ecapa", 64)
 
 
 @pytest.mark.parametrize(
@@ -386,8 +393,9 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_rest_is_done(tmp_path: Path
         ),
         ("e2e-mean", ("networks.mean.fusion=early",), None, "joins several upstreams, and there is one"),
         ("e2e-early-fusion", ("networks.first.only=3",), None, "only = 3, but there are 2 upstreams"),
-        ("e2e-mean", ("systems.x.pooling=gap",), None, "has 'networks' in the place of 'systems'"),
-        ("sap", ("networks.x.aggregator=mean",), None, "belong to a recipe with 'finetuning'"),
+        ("e2e-mean", ("systems={x: {pooling: gap}}",), None, "has 'networks' in the place of 'systems'"),
+        ("sap", ("networks={x: {aggregator: mean}}",), None, "belong to a recipe with 'finetuning'"),
+        ("e2e-mean", ("networks.maen.aggregator=sap",), None, "no network 'maen'; did you mean 'mean'"),
         ("e2e-mean", ("finetuning.fit.epochs=0",), None, r"'finetuning\.fit': epochs = 0 must be"),
         ("e2e-mean", ("downstream.epochs=0",), None, r"'downstream': epochs = 0 must be"),
         ("e2e-mean", ("extraction.leave_out_silence_s=1",), None, "tuned on whole clips; leave it away"),

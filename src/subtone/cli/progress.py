@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from subtone.cli.outcome import say
 from subtone.processes import is_first
 
 
@@ -17,8 +19,14 @@ class Report(Protocol):
         """Show that ``done`` of ``total`` are done; ``doing`` changes what is said to be under way."""
 
 
+#: Without a terminal a long command says how far it is this often, where it says so at all.
+_LINE_S = 300.0
+
+
 @contextmanager
-def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterator[Report]:
+def progress(
+    doing: str, *, show: bool = True, estimate: bool = True, lines: bool = False
+) -> Iterator[Report]:
     """Show a bar as long as the block runs; it leaves no trace.
 
     Parameters
@@ -29,6 +37,8 @@ def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterato
         False never shows one.
     estimate
         Show the time remaining as the bar sees it; False where what is reported tells a better one.
+    lines
+        Without a terminal, say what is under way in a line every five minutes: for what runs for hours.
 
     Yields
     ------
@@ -36,7 +46,7 @@ def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterato
         To be called with (done, total).
     """
     if not (show and sys.stderr.isatty() and is_first()):
-        yield _silent
+        yield _lines() if show and lines and is_first() else _silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -62,3 +72,15 @@ def progress(doing: str, *, show: bool = True, estimate: bool = True) -> Iterato
 
 def _silent(done: float, total: float, doing: str = "") -> None:
     """Report to nobody."""
+
+
+def _lines() -> Report:
+    last = time.monotonic()
+
+    def report(done: float, total: float, doing: str = "") -> None:  # noqa: ARG001
+        nonlocal last
+        if doing and time.monotonic() - last > _LINE_S:
+            last = time.monotonic()
+            say(doing)
+
+    return report

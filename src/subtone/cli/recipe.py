@@ -100,8 +100,9 @@ def run(
     devices: Annotated[
         int,
         typer.Option(
-            help="Processes that fine-tune together (e2e-...), each with a GPU of its own on cuda. Under torchrun, as "
-            "many as it has started."
+            help="Processes that fine-tune together (e2e-...), each with a GPU of its own on cuda, and with batches of "
+            "its own in every update: like finetuning.fit.accumulate, more of them make an update larger. Under "
+            "torchrun, as many as it has started."
         ),
     ] = 1,
     strategy: Annotated[
@@ -128,7 +129,7 @@ def run(
     corpora = named_paths(corpus)
     target = _default_folder(name, corpora) if out is None else out.expanduser()
     kept = store.expanduser() if store is not None else None
-    with progress("starting") as report_done:
+    with progress("starting", lines=True) as report_done:
         folder = recipes.run(
             name,
             corpora,

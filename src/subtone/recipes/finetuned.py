@@ -241,7 +241,7 @@ class _Run:
     def _job(self, job: Job, place: str) -> bool:
         """Do a job, unless it is done; return whether there was anything to do."""
         folder = self._folder / job.name
-        claim(self._fabric, folder, self._about(job))
+        claim(self._fabric, folder, self._about(job), whole=self._folder)
         if (folder / SCORES).exists():
             together(self._fabric, lambda: _tidy(folder))  # what a run that was killed right then has left
             return False
@@ -261,8 +261,12 @@ class _Run:
             "detector": self._recipe.detector.model_dump(mode="json"),
             "extraction": [self._recipe.extraction.backend, self._recipe.extraction.precision],
             "seed": job.seed,
-            "clips": self._clips.digest(rows, self._targets),
-            "sizes": [len(fold.train), len(fold.dev), len(fold.test)],
+            "choice or division of clips": self._clips.digest(rows, self._targets),
+            "number of clips to train on, develop on and test": [
+                len(fold.train),
+                len(fold.dev),
+                len(fold.test),
+            ],
         }
 
     @property
@@ -301,7 +305,7 @@ class _Run:
             self._options,
             seed=job.seed,
             on_progress=lambda state: self._tell(
-                f"fine-tuning {name} ({place}): {state.sentence()}", state.step, state.steps
+                f"{state.sentence()} · fine-tuning {Path(name).name}, {place}", state.step, state.steps
             ),
         )
 
@@ -313,7 +317,9 @@ class _Run:
         for name, network in self._recipe.networks.items():
             logits, networks[name] = self._train(job, folder, name, network, frames, place)
             found[name] = np.ascontiguousarray(logits[job.fold.test])
+        made = describe_environment(device=self._device)
         about = {
+            "made": {name: made[name] for name in ("date", "versions")},  # in this call, or in one before
             "upstreams": {self._recipe.upstreams[n]: _told(one) for n, one in tuned.items()},
             "networks": networks,
         }
@@ -350,7 +356,7 @@ class _Run:
             options,
             seed=job.seed,
             on_progress=lambda state: self._tell(
-                f"training {name} ({place}): {state.sentence()}", state.step, state.steps
+                f"{state.sentence()} · training {name}, {place}", state.step, state.steps
             ),
         )
         kept = trained.fitted.best.kept
@@ -401,7 +407,9 @@ class _Run:
             self._options.layers,
             backend=self._recipe.extraction.backend,
             precision=self._recipe.extraction.precision,
-            on_clip=lambda done, of: self._tell(f"frames of {name} ({place}, {weights})", done, of),
+            on_clip=lambda done, of: self._tell(
+                f"frames of {Path(name).name}, {weights} · {place}", done, of
+            ),
         )
 
     @property

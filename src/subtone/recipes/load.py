@@ -108,9 +108,12 @@ def _override(raw: dict[str, Any], override: str) -> None:
             f"--set {override!r}: the value is no YAML: {' '.join(str(error).split())}"
         ) from error
     *path, last = key.strip().split(".")
+    _check_named(raw, override, path)
     at: dict[str, Any] = raw
     for step in path:
         inner = at.setdefault(step, {})
+        if step == "aggregator" and isinstance(inner, str):  # by its name alone, which is short for
+            inner = at[step] = {"name": inner}
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override!r}: {step!r} is a value, not a section")
         at = inner
@@ -121,6 +124,18 @@ def _override(raw: dict[str, Any], override: str) -> None:
         for own in raw["protocols"].values():
             if isinstance(own, dict):
                 own.update(asked)
+
+
+def _check_named(raw: Mapping[str, Any], override: str, path: Sequence[str]) -> None:
+    """Refuse a setting of a system or network that is not there: a slip of the pen would add one."""
+    if len(path) < 2 or path[0] not in ("systems", "networks"):
+        return
+    there = raw.get(path[0])
+    if isinstance(there, dict) and path[1] not in there:
+        raise RecipeError(
+            f"--set {override!r}: no {path[0].removesuffix('s')} {path[1]!r}; {nearest(path[1], there)}; to add one, "
+            f"give it whole: --set '{path[0]}.{path[1]}={{…}}'"
+        )
 
 
 def _explained(error: ValidationError) -> str:

@@ -36,10 +36,11 @@ def taught_on(loaded: Sequence[Taught], table: pd.DataFrame) -> str:
         Empty when there is nothing to say.
     """
     there = {str(name) for name in table["corpus"].dropna().unique()}
-    told = [
-        f"; {one.name} was taught on {', '.join(sorted(there & set(one.taught_on)))} with emotions, TEST SPEAKERS "
-        "INCLUDED"
-        for one in loaded
-        if there & set(one.taught_on)
-    ]
-    return "".join(told)
+    told = ""
+    for one in loaded:
+        known = sorted(there & set(one.taught_on))
+        if known:
+            told += f"; {one.name} was taught on {', '.join(known)} with emotions, TEST SPEAKERS INCLUDED"
+        elif one.taught_on:  # under other names, the same recordings may be among them
+            told += f"; {one.name} has been taught emotions on {', '.join(one.taught_on)}"
+    return told

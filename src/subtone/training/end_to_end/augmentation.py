@@ -413,7 +413,7 @@ def _audiomentations() -> Any:
         import audiomentations
     except ImportError as error:
         raise UsageError(
-            'augmentation needs the package audiomentations: pip install "subtone[augment]", '
+            "augmentation needs the package audiomentations: pip install 'subtone[augment]', "
             "or set noise, speed, reverb and gain to 0"
         ) from error
     return audiomentations

@@ -17,7 +17,7 @@ RUN = "run.json"
 SCHEMA = 1
 
 
-def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any]) -> None:
+def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any], *, whole: Path | None = None) -> None:
     """Make a folder that of a run, or check that it is; all processes do so together.
 
     Parameters
@@ -28,6 +28,8 @@ def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any]) -> None:
         Made if new.
     about
         What decides the run's result: JSON.
+    whole
+        The folder that a user would delete to begin anew; ``folder`` when None.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any]) -> None:
         if differs:
             raise TrainingError(
                 f"{folder}: holds a run with another {', another '.join(differs)}; give --store another folder, or "
-                "delete this one"
+                f"delete {whole or folder} to begin anew"
             )
     fabric.barrier()  # all have looked
     together(fabric, lambda: _write(folder, wanted))
