@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from lightning_fabric import Fabric
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from subtone import upstreams
 from subtone.corpora.several import left_out
-from subtone.errors import RecipeError, TrainingError
+from subtone.errors import RecipeError
 from subtone.evaluation import describe_environment, write_results
 from subtone.extraction import clips_of
 from subtone.extraction.backends import open_backend
@@ -29,9 +26,11 @@ from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
+from subtone.recipes.networks import NetworkSection, Weights
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.published import beside
-from subtone.recipes.schema import NetworkSection, Recipe, Weights
+from subtone.recipes.schema import Recipe
+from subtone.recipes.scores import read_scores, told_of, write_scores
 from subtone.speech import get_detector
 from subtone.training.end_to_end.clips import DecodedClips, decode
 from subtone.training.end_to_end.downstream import DownstreamOptions, train_downstream
@@ -42,7 +41,7 @@ from subtone.training.end_to_end.frames import ClipFrames, encode_frames
 from subtone.training.end_to_end.launching import Strategy, alone, launched, together
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
 from subtone.training.heard import taught_on
-from subtone.upstreams.files import appears_whole, sweep_partial
+from subtone.upstreams.files import sweep_partial
 
 SCORES, FRAMES = "scores.safetensors", "frames"
 
@@ -320,7 +319,7 @@ class _Run:
         made = describe_environment(device=self._device)
         about = {
             "made": {name: made[name] for name in ("date", "versions")},  # in this call, or in one before
-            "upstreams": {self._recipe.upstreams[n]: _told(one) for n, one in tuned.items()},
+            "upstreams": {self._recipe.upstreams[n]: told_of(one) for n, one in tuned.items()},
             "networks": networks,
         }
         for number, one in tuned.items():
@@ -330,7 +329,7 @@ class _Run:
             if target.exists():
                 sweep_partial(target)
             averaged.save(target)
-        self._write_scores(folder / SCORES, found, about)
+        write_scores(folder / SCORES, found, about)
         frames.close()
         _tidy(folder)
 
@@ -367,30 +366,9 @@ class _Run:
             "seconds": round(trained.fitted.seconds, 1),
         }
 
-    def _write_scores(
-        self, path: Path, scores: Mapping[str, npt.NDArray[np.float32]], about: Mapping[str, Any]
-    ) -> None:
-        tensors = {str(number): one for number, one in enumerate(scores.values())}
-        try:
-            with appears_whole(path) as partial:
-                save_file(tensors, partial, {"names": json.dumps(list(scores)), "about": json.dumps(about)})
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(
-                f"{path}: could not be written: {error}; make room, then give the same command again"
-            ) from error
-
-    def _scores_of(self, job: Job) -> dict[str, npt.NDArray[np.float32]]:
-        path = self._folder / job.name / SCORES
-        try:
-            with safe_open(path, framework="np") as file:
-                metadata = file.metadata()
-                names = json.loads(metadata["names"])
-                self.told[job.name] = json.loads(metadata["about"])
-                return {name: file.get_tensor(str(number)) for number, name in enumerate(names)}
-        except (OSError, SafetensorError, ValueError, LookupError) as error:
-            raise TrainingError(
-                f"{path}: is damaged ({error}); delete it and give the same command again"
-            ) from error
+    def _scores_of(self, job: Job) -> Mapping[str, npt.NDArray[np.float32]]:
+        logits, self.told[job.name] = read_scores(self._folder / job.name / SCORES)
+        return logits
 
     def encode(
         self, weights: Weights, number: int, path: Path, tuned: Mapping[int, Finetuned], place: str
@@ -453,21 +431,3 @@ def _tidy(folder: Path) -> None:
     for run in folder.iterdir():
         for part in (CHECKPOINTS, EPOCHS):
             shutil.rmtree(run / part, ignore_errors=True)
-
-
-def _told(tuned: Finetuned) -> dict[str, Any]:
-    fitted = tuned.fitted
-    return {
-        "epochs": fitted.epochs,
-        "steps": fitted.steps,
-        "seconds": round(fitted.seconds, 1),
-        "kept": [one.epoch + 1 for one in fitted.best.kept],
-        "dev_ua": {
-            name: None if np.isnan(value) else round(value, 4) for name, value in tuned.dev_ua.items()
-        },
-        "history": [{name: _rounded(value) for name, value in row.items()} for row in fitted.history],
-    }
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else float(f"{value:.5g}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from subtone import corpora
-from subtone.aggregation import AggregatorOptions
 from subtone.classifier import LayersMode
 from subtone.errors import nearest
 from subtone.extraction import BackendName, ExtractionOptions, Precision
@@ -16,7 +15,8 @@ from subtone.pooling import statistics_of
 from subtone.pretraining.masking import STRATEGIES
 from subtone.pretraining.objectives import ARCHITECTURES
 from subtone.pretraining.options import PretrainOptions
-from subtone.training.end_to_end.network import Fusion
+from subtone.recipes.networks import NetworkSection, PublishedRow
+from subtone.recipes.section import Section
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions
 from subtone.training.options import ClassWeights, FrozenOptions
 
@@ -26,11 +26,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 VOTE = " (vote)"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CorpusSection(_Section):
+class CorpusSection(Section):
     """Which clips of a corpus take part.
 
     Parameters
@@ -48,7 +44,7 @@ class CorpusSection(_Section):
     options: dict[str, Any] = {}
 
 
-class ProtocolSection(_Section):
+class ProtocolSection(Section):
     """Folds, development rule and leak checks; see :func:`subtone.protocols.build`.
 
     ``lists`` is the path of EmoBox's manifest for ``folds: emobox``.
@@ -63,14 +59,14 @@ class ProtocolSection(_Section):
     leaks: list[Literal["speaker", "audio", "sentence"]] = ["speaker", "audio"]
 
 
-class DetectorSection(_Section):
+class DetectorSection(Section):
     """Voice activity detector and its options; see :func:`subtone.speech.get_detector`."""
 
     name: str = "silero"
     options: dict[str, Any] = {}
 
 
-class ExtractionSection(_Section):
+class ExtractionSection(Section):
     """How frames are computed; the fields are those of :class:`subtone.extraction.ExtractionOptions`."""
 
     backend: BackendName = ExtractionOptions.backend
@@ -88,7 +84,7 @@ class ExtractionSection(_Section):
         return self
 
 
-class SystemSection(_Section):
+class SystemSection(Section):
     """What one system pools; see :func:`subtone.pooling.statistics_of`."""
 
     pooling: str
@@ -106,7 +102,7 @@ class SystemSection(_Section):
         return self
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """Training of the classifiers; the fields are those of :class:`subtone.training.FrozenOptions`."""
 
     layers: LayersMode = FrozenOptions.layers
@@ -136,7 +132,7 @@ class TrainingSection(_Section):
         return self
 
 
-class VariantSection(_Section):
+class VariantSection(Section):
     """How one variant of a pre-trained upstream differs from the others.
 
     Parameters
@@ -176,7 +172,7 @@ _BUDGET = {
 }
 
 
-class PretrainingSection(_Section):
+class PretrainingSection(Section):
     """Pre-training of the recipe's own upstreams, one a variant, fold and repeat, all at the same budget.
 
     Variants of a fold and repeat start from the same seed: the same first weights, the same order of the data.
@@ -246,66 +242,7 @@ class PretrainingSection(_Section):
         return self
 
 
-Weights = Literal["frozen", "best", "averaged"]
-
-
-class NetworkSection(_Section):
-    """What is trained on the frames of upstreams in a recipe that fine-tunes them.
-
-    Parameters
-    ----------
-    weights
-        Of the upstreams: ``"averaged"`` over the best epochs of their fine-tuning, those of the single ``"best"`` one,
-        or ``"frozen"``, as they were before.
-    aggregator
-        What makes one vector of the frames: a name (mean, sap, gap+sap, attentive, ecapa), or a name and its options,
-        see :class:`subtone.aggregation.AggregatorOptions`.
-    fusion
-        How several upstreams are joined: ``"early"`` or ``"late"``.
-    only
-        Of several upstreams, take this one alone; counted from 1.
-    average
-        Whether the best epochs of this network are averaged too; else the best one is taken.
-    """
-
-    weights: Weights = "averaged"
-    aggregator: AggregatorOptions = AggregatorOptions()
-    fusion: Fusion | None = None
-    only: int | None = Field(default=None, ge=1)
-    average: bool = True
-
-    @field_validator("aggregator", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
-class PublishedRow(_Section):
-    """A figure of the literature that belongs beside ours.
-
-    Parameters
-    ----------
-    system
-        Ours that is meant to be the same.
-    what
-        What the paper's is, e.g. its upstream.
-    corpus
-        On which it was measured.
-    ua, wa
-        In percent.
-    protocol
-        How it was measured, in words.
-    """
-
-    system: str
-    what: str
-    corpus: str
-    ua: float = Field(ge=0, le=100)
-    wa: float = Field(ge=0, le=100)
-    protocol: str
-
-
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """Intervals and paired tests; see :func:`subtone.evaluation.evaluate`."""
 
     resamples: int = Field(default=2000, ge=100)
@@ -313,7 +250,7 @@ class EvaluationSection(_Section):
     seed: Seed = 0
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole system.
 
     Parameters

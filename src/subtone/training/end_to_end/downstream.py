@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from subtone.aggregation import AggregatorOptions
 from subtone.training.end_to_end.averaging import Best
-from subtone.training.end_to_end.fit import Fitted, ParameterGroup, fit
+from subtone.training.end_to_end.fit import Fitted, fit
 from subtone.training.end_to_end.frames import ClipFrames
 from subtone.training.end_to_end.logs import FitProgress
 from subtone.training.end_to_end.network import Batch, Downstream, Fusion, Scorer
 from subtone.training.end_to_end.options import FitOptions
 from subtone.training.end_to_end.plan import Piece, Plan, ordered
 from subtone.training.end_to_end.state import whole
+from subtone.training.end_to_end.task import ParameterGroup
 from subtone.training.end_to_end.weighing import class_weights
 
 Rows = npt.NDArray[np.int64]
@@ -133,7 +134,7 @@ def _chosen(best: Best) -> Mapping[str, Tensor]:
 
 
 class _Task:
-    """A downstream, and the frames that it learns from; see :class:`~subtone.training.end_to_end.fit.Task`."""
+    """A downstream, and the frames that it learns from; see :class:`~subtone.training.end_to_end.task.Task`."""
 
     def __init__(
         self,

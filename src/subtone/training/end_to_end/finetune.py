@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from subtone.training.end_to_end.augmentation import Augmenter
 from subtone.training.end_to_end.clips import DecodedClips
-from subtone.training.end_to_end.fit import Fitted, ParameterGroup, fit, memory_told
+from subtone.training.end_to_end.fit import Fitted, fit, memory_told
 from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.logs import OnProgress
 from subtone.training.end_to_end.network import Batch, Downstream, Tuned, shape_of
@@ -23,6 +23,7 @@ from subtone.training.end_to_end.options import FinetuneOptions, binding
 from subtone.training.end_to_end.plan import Piece, Plan, ordered
 from subtone.training.end_to_end.spec_masking import SpecMasker
 from subtone.training.end_to_end.state import whole
+from subtone.training.end_to_end.task import ParameterGroup
 from subtone.training.end_to_end.tuning import (
     freeze_unused,
     load_plain,
@@ -206,7 +207,7 @@ def rehearse(upstream: Upstream, options: FinetuneOptions) -> None:
 
 
 class _Task:
-    """An upstream with its linear layer, and the waves that it learns from; see :class:`~…fit.Task`."""
+    """An upstream with its linear layer, and the waves that it learns from; see :class:`~…task.Task`."""
 
     def __init__(
         self, upstream: Upstream, fold: FoldClips, options: FinetuneOptions, seed: int, processes: int

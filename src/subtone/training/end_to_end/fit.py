@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from subtone.aggregation import StepBatchNorm, settle
@@ -31,74 +30,13 @@ from subtone.training.end_to_end.launching import together
 from subtone.training.end_to_end.logs import FitProgress, Logs, OnProgress
 from subtone.training.end_to_end.network import Batch
 from subtone.training.end_to_end.options import FitOptions
-from subtone.training.end_to_end.plan import Piece, Plan
+from subtone.training.end_to_end.plan import Piece
 from subtone.training.end_to_end.state import collect, restore
+from subtone.training.end_to_end.sums import Sums
+from subtone.training.end_to_end.task import Task
 
 CHECKPOINTS, EPOCHS = "checkpoint", "epochs"
 _REPORT_S = 0.5
-
-Rows = npt.NDArray[np.int64]
-ParameterGroup = tuple[float, Sequence[nn.Parameter]]
-"""Learning rate, and what is trained at it."""
-
-
-class Task(Protocol):
-    """What is trained, and on what."""
-
-    @property
-    def network(self) -> nn.Module:
-        """From a :class:`Batch` to logits ``(batch, classes)``."""
-
-    @property
-    def plan(self) -> Plan:
-        """Training batches."""
-
-    @property
-    def dev(self) -> Sequence[Rows]:
-        """Development clips, in batches."""
-
-    def read(self, pieces: Sequence[Piece]) -> Batch:
-        """Return a training batch; called in a thread."""
-
-    def read_whole(self, rows: Rows) -> Batch:
-        """Return clips as they are, to be scored."""
-
-    def groups(self) -> list[ParameterGroup]:
-        """Return the parameters to be trained, once the network is where it is trained."""
-
-    def train_mode(self) -> None:
-        """Put the network in the mode in which it is trained."""
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights that are averaged; all processes ask together."""
-
-
-@dataclass
-class _Sums:
-    """Sums over the steps of an epoch; what its means are made of."""
-
-    steps: int = 0
-    loss: float = 0.0
-    weight: float = 0.0
-    hits: float = 0.0
-    clips: float = 0.0
-    seconds_heard: float = 0.0
-    seconds: float = 0.0
-    waited_s: float = 0.0
-    gradient_norm: float = 0.0
-
-    def add(self, other: _Sums) -> None:
-        for name in vars(self):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def row(self) -> dict[str, float]:
-        return {
-            "loss": self.loss / max(1e-12, self.weight),
-            "wa": self.hits / max(1.0, self.clips),
-            "gradient_norm": self.gradient_norm / max(1, self.steps),
-            "audio_s_per_s": self.seconds_heard / max(1e-9, self.seconds),
-            "wait_share": self.waited_s / max(1e-9, self.seconds),
-        }
 
 
 @dataclass(frozen=True)
@@ -271,7 +209,7 @@ class _Fit:
     def _epoch(self, best: Best, logs: Logs, on_progress: OnProgress | None) -> None:
         """Train to the end of the epoch, look at the development clips, and keep the weights if they are good."""
         state = self._state
-        sums = _Sums(**state.sums)
+        sums = Sums(**state.sums)
         reported = time.perf_counter()
         with self._batches(state.epoch, state.in_epoch) as ahead:
             batches = iter(ahead)
@@ -296,7 +234,7 @@ class _Fit:
         if on_progress is not None:
             on_progress(self._progress(sums, best))
 
-    def _close_epoch(self, sums: _Sums, best: Best, logs: Logs) -> None:
+    def _close_epoch(self, sums: Sums, best: Best, logs: Logs) -> None:
         state, options = self._state, self._options
         loss, ua = self._development()
         judged = (
@@ -349,7 +287,7 @@ class _Fit:
 
         return Ahead(asked(), lambda one: (one[0], one[1], self._task.read(one[2])))
 
-    def _step(self, batches: Iterator[tuple[int, bool, Batch]]) -> _Sums:
+    def _step(self, batches: Iterator[tuple[int, bool, Batch]]) -> Sums:
         """Make one update of the weights."""
         fabric, state = self._fabric, self._state
         size, processes = self._task.plan.batches_per_step, fabric.world_size
@@ -387,7 +325,7 @@ class _Fit:
         sums = self._over_all(sums)
         settle(self._network, _summed_by(fabric) if processes > 1 else None)
         loss_sum, hit, clips, seconds = sums.tolist()
-        return _Sums(
+        return Sums(
             steps=1,
             loss=loss_sum,
             weight=float(weight),
@@ -472,7 +410,7 @@ class _Fit:
         there = table[1] > 0
         return float(sums[0] / sums[1].clamp_min(1e-12)), float((table[0][there] / table[1][there]).mean())
 
-    def _progress(self, sums: _Sums, best: Best) -> FitProgress:
+    def _progress(self, sums: Sums, best: Best) -> FitProgress:
         state = self._state
         done = max(1, state.step - self._begun_at)
         left = 0 if state.ended else self._steps - state.step
