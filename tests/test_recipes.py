@@ -21,13 +21,29 @@ def test_every_recipe_has_a_name_and_a_line_that_tells_of_it() -> None:
     assert "arXiv" in recipes.describe("sap")
 
 
-@pytest.mark.parametrize("overrides", [(), ("training.steps=7", "seeds=[3]")])
-def test_what_is_shown_is_read_back_as_the_same_recipe(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_is_shown_is_read_back_as_the_same_recipe(tmp_path: Path, changed: bool) -> None:
     for name in recipes.names():
+        setting = "downstream.epochs=7" if name.startswith("e2e") else "training.steps=7"
+        overrides = (setting, "seeds=[3]") if changed else ()
         path = tmp_path / f"{name}.yaml"
         path.write_text(recipes.show(name, overrides), encoding="utf-8")
-        assert recipes.load(path) == recipes.load(name, overrides)
-        assert set(yaml.safe_load(path.read_text())) == set(recipes.Recipe.model_fields)
+        recipe = recipes.load(path)
+        assert recipe == recipes.load(name, overrides)
+        shown = set(yaml.safe_load(path.read_text()))
+        assert shown == set(recipes.Recipe.model_fields) - recipe.idle_sections
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "told"),
+    [
+        ("e2e-mean", "training.steps=7", "'training' means nothing .*'downstream' and 'finetuning'"),
+        ("sap", "downstream.epochs=7", "'downstream' means nothing .*'training'"),
+    ],
+)
+def test_a_section_that_would_change_nothing_is_told(name: str, setting: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        recipes.load(name, [setting])
 
 
 def test_the_sap_recipe_compares_gap_with_gap_and_sap_by_speaker() -> None:

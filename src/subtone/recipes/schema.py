@@ -344,6 +344,17 @@ class Recipe(Section):
         return variant if len(self.systems) == 1 else f"{variant} {system}"
 
     @model_validator(mode="after")
+    def _means_something(self) -> Recipe:
+        """Refuse a section that would change nothing: who set it expects that it does."""
+        for name in sorted(
+            self.idle_sections & self.model_fields_set - {"systems", "networks", "pretraining"}
+        ):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                instead = "'downstream' and 'finetuning'" if name == "training" else "'training'"
+                raise ValueError(f"'{name}' means nothing in a recipe of this kind; it has {instead}")
+        return self
+
+    @model_validator(mode="after")
     def _finetunes(self) -> Recipe:
         """Check what belongs to recipes that fine-tune."""
         if self.finetuning is None:
@@ -352,7 +363,7 @@ class Recipe(Section):
             if len(self.upstreams) > 1:
                 raise ValueError("upstream: several are joined by a recipe with 'finetuning' only; name one")
             if not self.systems:
-                raise ValueError("systems: at least one is needed")
+                raise ValueError("'systems' is missing: at least one is needed")
             return self
         if self.systems or not self.networks:
             raise ValueError("a recipe with 'finetuning' has 'networks' in the place of 'systems'")
