@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,7 @@ def main() -> None:
         "# From a frozen upstream to two fine-tuned ones joined",
         "",
         *verdict(records),
+        *against_frozen(records, frozen),
         "",
         *table(records, plan, frozen),
         "",
@@ -76,7 +76,12 @@ def keep(folder: Path, target: Path) -> None:
     """Copy what a reader may want to check; paths of a machine stay out."""
     target.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copy(folder / name, target / name)
+        (target / name).write_text(placeless((folder / name).read_text()))
+
+
+def placeless(text: str) -> str:
+    """Take the folders off absolute paths."""
+    return re.sub(r"(?<=[\s=\"'])/[^\s\"']*/(?=[^\s/\"'])", "", text)
 
 
 def percent(system: Record, metric: str) -> str:
@@ -195,6 +200,24 @@ def verdict(records: Mapping[str, Record]) -> list[str]:
     return lines
 
 
+def against_frozen(records: Mapping[str, Record], frozen: Mapping[str, Record]) -> list[str]:
+    """The best of the steps beside the frozen upstream of which all layers are used."""
+    parts = []
+    for name, record in frozen.items():
+        steps = {k: v for k, v in records[name]["systems"].items() if "frozen" not in k}
+        best = max(steps, key=lambda step: steps[step]["ua"])
+        probe = record["systems"]["gap+sap"]
+        parts.append(
+            f"{name}: {percent(probe, 'ua')} frozen, {percent(steps[best], 'ua')} for the best of {len(steps)} steps "
+            f"with fine-tuning ({best})"
+        )
+    if not parts:
+        return []
+    return [
+        "- **Against the frozen upstream with all its layers** (recipe `sap`, UA): " + "; ".join(parts) + "."
+    ]
+
+
 def averaging(records: Mapping[str, Record]) -> list[str]:
     """What averaging does to the development UA of the networks in which the upstream was tuned."""
     lines = [
@@ -227,7 +250,7 @@ def how(folders: Mapping[str, Path], records: Mapping[str, Record]) -> list[str]
         machine = environment["machine"]
         lines += [
             f"- **{name}**: {records[name]['protocol']['description']}",
-            f"  `{environment['command']}`, {environment['date'][:10]}, seed "
+            f"  `{placeless(environment['command'])}`, {environment['date'][:10]}, seed "
             f"{', '.join(map(str, environment['seeds']))}, {records[name]['seconds']['all'] / 60:.0f} minutes on "
             f"{machine['cores']} cores ({machine['processor']}) that other programs shared, torch {versions['torch']}, "
             f"subtone {versions['subtone']}",
