@@ -222,10 +222,7 @@ def test_extract_leaves_the_mode_of_the_network_as_it_was(loaded: dict[str, Upst
 
 @pytest.mark.parametrize("family", ["wav2vec2-group", "w2v-bert-relative_key", "whisper-80"])
 def test_half_precision_weights_give_float32_features(family: str, tmp_path: Path) -> None:
-    # Groups of four channels, as in the tiny networks, come out wrong of oneDNN on processors with AMX; those
-    # of published sizes do not.
-    settings = {"num_conv_pos_embedding_groups": 1} if family == "wav2vec2-group" else {}
-    folder = write(tmp_path, family, **settings)
+    folder = write(tmp_path, family)
     half = upstreams.load(folder, dtype="bfloat16").extract([noise(4_000)])[0]
     full = upstreams.load(folder).extract([noise(4_000)])[0]
     assert half.dtype == full.dtype == np.float32
