@@ -321,7 +321,7 @@ def test_options_tell_whether_anything_can_change_and_compare_by_value() -> None
 
 def test_a_missing_extra_is_told_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "audiomentations", None)
-    with pytest.raises(UsageError, match=r'pip install "subtone\[augment\]"'):
+    with pytest.raises(UsageError, match=r"pip install 'subtone\[augment\]'"):
         Augmenter(AugmentationOptions(reverb=0.5))
     wave = synthetic.utterance()
     assert Augmenter(AugmentationOptions())(wave, 0).wave is wave

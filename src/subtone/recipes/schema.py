@@ -396,7 +396,8 @@ class Recipe(Section):
         if (self.pretraining is not None or self.finetuning is not None) and (
             not self.name.strip(". ") or {"/", "\\"} & set(self.name) or self.name in ("frames", "clips")
         ):
-            raise ValueError(f"name: {self.name!r} cannot be the folder of what is trained; choose another")
+            what = "pre-trained" if self.pretraining is not None else "trained"
+            raise ValueError(f"name: {self.name!r} cannot be the folder of what is {what}; choose another")
         for pair in self.compare:
             for system in pair:
                 if system not in self.system_names:

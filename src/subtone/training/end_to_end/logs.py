@@ -45,7 +45,7 @@ class FitProgress:
         """Say it in a line.
 
         >>> FitProgress(30, 100, 2, 5, 1.234, 0.5, 90.0).sentence()
-        'epoch 2 of 5, loss 1.234, best development UA 50.0 %, 2 min left'
+        'epoch 2 of 5, loss 1.234, best development UA 50.0 %, 90 s left'
         """
         best = "" if self.dev_ua is None else f"best development UA {100 * self.dev_ua:.1f} %, "
         return f"epoch {self.epoch} of {self.epochs}, loss {self.loss:.3f}, {best}{duration(self.remaining_s)} left"
