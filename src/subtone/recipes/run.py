@@ -204,7 +204,7 @@ def _with_upstreams(recipe: Recipe, names: Sequence[str]) -> Recipe:
 def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
     """Return where a recipe that trains upstreams keeps its data and runs.
 
-    Pre-training: ``frames`` and ``RECIPE/runs/NAME/upstream``. Fine-tuning: ``clips-…`` and
+    Pre-training: ``frames`` and ``RECIPE/runs/NAME/upstream``. Fine-tuning: ``clips`` and
     ``RECIPE/foldN-seedM/upstreamK/averaged``.
     """
     target = Path(out)

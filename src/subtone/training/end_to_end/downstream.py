@@ -53,13 +53,10 @@ class Trained:
         ``(clips, classes)`` float32 of the rows asked for; NaN elsewhere.
     fitted
         What is told of the training.
-    network
-        With its averaged weights.
     """
 
     logits: npt.NDArray[np.float32]
     fitted: Fitted
-    network: Downstream
 
 
 def train_downstream(
@@ -126,7 +123,7 @@ def train_downstream(
     with torch.no_grad():
         for rows in ordered(score, frames[0].lengths, task.plan.budget):
             logits[rows] = network([one.read(rows) for one in frames]).numpy()
-    return Trained(logits, fitted, network)
+    return Trained(logits, fitted)
 
 
 def _chosen(best: Best) -> Mapping[str, Tensor]:
