@@ -5,6 +5,7 @@ from __future__ import annotations
 from subtone.extraction.clips import Clip, clips_of
 from subtone.extraction.engine import Extraction, StoreSummary, extract, extract_to_store
 from subtone.extraction.features import PooledFeatures
+from subtone.extraction.maps import FeatureMaps
 from subtone.extraction.options import BackendName, ExtractionOptions, Precision
 from subtone.extraction.pooled import pool_wave
 from subtone.extraction.progress import OnProgress, Progress
@@ -17,6 +18,7 @@ __all__ = [
     "Extraction",
     "ExtractionOptions",
     "Failure",
+    "FeatureMaps",
     "FeatureStore",
     "OnProgress",
     "PooledFeatures",

@@ -31,7 +31,7 @@ from subtone.extraction.readers import Failure, Readers, Reading
 from subtone.extraction.shards import ShardWriter
 from subtone.extraction.store import FeatureStore, fingerprint
 from subtone.pooling import STATISTICS
-from subtone.speech import Detector
+from subtone.speech import Detector, SpeechSegments
 from subtone.upstreams import Upstream
 
 #: Clips to a shard, and seconds of audio from which on a shard is closed: what a killed run loses at most.
@@ -51,6 +51,8 @@ class Extraction:
         Of the clips that worked, in the order given.
     rows
         ``(clips,)`` their positions among the clips given.
+    keys
+        Their content addresses, by which a store knows them.
     failed
         The others.
     reused
@@ -63,6 +65,7 @@ class Extraction:
 
     features: PooledFeatures
     rows: npt.NDArray[np.int64]
+    keys: tuple[str, ...]
     failed: tuple[Failure, ...]
     reused: int
     seconds: float
@@ -164,7 +167,10 @@ def extract(
     else:
         features = PooledFeatures.concatenate(run.memory[i] for i in rows)
     elapsed = time.perf_counter() - began
-    return Extraction(features, np.array(rows, np.int64), tuple(run.failed), run.reused, elapsed, run.backend)
+    keys = tuple(run.keys[i] for i in rows)
+    return Extraction(
+        features, np.array(rows, np.int64), keys, tuple(run.failed), run.reused, elapsed, run.backend
+    )
 
 
 def extract_to_store(
@@ -217,6 +223,7 @@ class _Shard:
     keys: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     features: list[PooledFeatures] = field(default_factory=list)
+    speech: list[SpeechSegments] = field(default_factory=list)
 
 
 class _Fill:
@@ -389,6 +396,7 @@ class _Run:
         shard = self._shard
         shard.rows.append(row)
         shard.features.append(outcome.features)
+        shard.speech.append(outcome.speech)
         shard.keys.append(key)
         shard.files.append(outcome.reading.clip.file)
         if self._fill.add(outcome.reading.num_samples):
@@ -405,7 +413,7 @@ class _Run:
         if shard.rows:
             with _writing():
                 features = PooledFeatures.concatenate(shard.features)
-                self._open_writer().finish(shard.keys, shard.files, features)
+                self._open_writer().finish(shard.keys, shard.files, features, shard.speech)
             self.keys.update(zip(shard.rows, shard.keys, strict=True))
 
     @property

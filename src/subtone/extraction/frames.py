@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from subtone.errors import UsageError
-from subtone.extraction.tensors import open_tensors, stacked, write_tensors
+from subtone.extraction.tensors import TensorPlace, open_tensors, stacked, write_tensors
 
 #: What a piece holds at most; also what a writer holds in memory for a clip, and for clips that share a piece.
 PIECE_BYTES = 64_000_000
@@ -215,6 +215,48 @@ def read_runs(paths: Sequence[Path], key: str) -> Iterator[tuple[int, Half]]:
                 break
         else:
             raise ValueError(f"{path.name} does not hold this clip")
+
+
+@dataclass(frozen=True)
+class FramePlace:
+    """Where a run of a clip's frames lies on disk.
+
+    Parameters
+    ----------
+    path
+        The piece.
+    offset
+        Its first byte; ``(layers, frames, dim)`` halves follow.
+    first, frames
+        Frame of the clip that the run begins with, and how many it holds.
+    layers, dim
+        Of the run.
+    """
+
+    path: Path
+    offset: int
+    first: int
+    frames: int
+    layers: int
+    dim: int
+
+
+def places_of(headers: Mapping[Path, Mapping[str, TensorPlace]], key: str) -> Iterator[FramePlace]:
+    """Yield where the runs of a clip's frames lie, given the headers of its pieces in order.
+
+    Raises
+    ------
+    ValueError
+        If a piece does not hold what follows.
+    """
+    expected = 0
+    for path, header in headers.items():
+        place = header.get(f"{key}@{expected}")
+        if place is None or len(place.shape) != 3 or place.dtype != np.float16:
+            raise ValueError(f"{path.name} does not hold frames from {expected} on")
+        layers, frames, dim = place.shape
+        yield FramePlace(path, place.offset, expected, frames, layers, dim)
+        expected += frames
 
 
 def of_layers(run: Half, positions: Sequence[int]) -> Half:

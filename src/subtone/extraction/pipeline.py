@@ -24,6 +24,7 @@ from subtone.extraction.pooled import ClipPooling, Part
 from subtone.extraction.readers import Failure, Reading
 from subtone.extraction.silence import kept_spans, samples_of, speech_of
 from subtone.extraction.streams import Streams
+from subtone.speech import SpeechSegments
 from subtone.upstreams import Upstream
 
 
@@ -47,6 +48,7 @@ class Pooled:
 
     reading: Reading
     features: PooledFeatures
+    speech: SpeechSegments  # in the time of its frames: without the silence that was left out
 
 
 @dataclass(eq=False)
@@ -55,6 +57,7 @@ class _Clip:
 
     reading: Reading
     work: ClipPooling
+    speech: SpeechSegments
     parts: Part | None = None
     failed: Failure | None = None
 
@@ -162,7 +165,9 @@ class Pipeline:
         except Exception as error:
             yield _failure(reading, error)
             return
-        clip = _Clip(replace(reading, wave=None), work)  # whose samples are let go of as they are encoded
+        clip = _Clip(
+            replace(reading, wave=None), work, speech
+        )  # whose samples are let go of as they are encoded
         try:
             survey = self._upstream.survey(blocks()) if work.needs_survey else None
             samples = blocks()
@@ -216,7 +221,7 @@ class Pipeline:
                 features = clip.work.finish([clip.parts])
                 # Silences that were left out are still part of the clip's length.
                 whole = replace(features, num_samples=np.array([clip.reading.num_samples]))
-                return Pooled(clip.reading, whole)
+                return Pooled(clip.reading, whole, clip.speech)
             except Exception as error:
                 clip.failed = _failure(clip.reading, error)
         if self._sink is not None:

@@ -33,9 +33,12 @@ from subtone.extraction.frames import FrameWriter, Half
 from subtone.extraction.manifest import MANIFEST
 from subtone.extraction.scratch import Scratch, fsync_folder, holding
 from subtone.extraction.tensors import Array, digest_file, open_tensors, whole, write_tensors
+from subtone.speech import SpeechSegments
 
 #: Columns of a table that say how long a clip is, and of what.
 COUNTS = ("num_samples", "num_frames", "speech_frames", "too_short")
+#: Column that says where a clip holds speech, in the time of its frames: its samples, then from and to, run by run.
+SPEECH = "speech"
 _FOOTER = b"subtone"
 _DIGITS = 16  # of a SHA-256 in the name of a file
 
@@ -115,8 +118,21 @@ class ShardWriter:
         if self._frames is not None:
             self._frames.drop(key)
 
-    def finish(self, keys: Sequence[str], files: Sequence[str], features: PooledFeatures) -> None:
+    def finish(
+        self,
+        keys: Sequence[str],
+        files: Sequence[str],
+        features: PooledFeatures,
+        speech: Sequence[SpeechSegments] | None = None,
+    ) -> None:
         """Put the shard in place; it is on disk, whole, when this returns.
+
+        Parameters
+        ----------
+        keys, files, features
+            Of the clips, in their order.
+        speech
+            Where each clip holds speech, in the time of its frames; None leaves it open.
 
         Raises
         ------
@@ -126,7 +142,7 @@ class ShardWriter:
             If the frames of a clip are not as many as its features say, or a clip has ended that is not named.
         """
         with self._told():
-            self._finish(keys, files, features)
+            self._finish(keys, files, features, speech)
         if self._frames is None or self._frames.is_empty:
             self.close()
         self._on_done()
@@ -139,13 +155,24 @@ class ShardWriter:
                 self._scratch = Scratch(self._folder)
             return self._scratch.folder
 
-    def _finish(self, keys: Sequence[str], files: Sequence[str], features: PooledFeatures) -> None:
+    def _finish(
+        self,
+        keys: Sequence[str],
+        files: Sequence[str],
+        features: PooledFeatures,
+        speech: Sequence[SpeechSegments] | None,
+    ) -> None:
         folder = self._hidden()
         footer: dict[str, Any] = {}
         # A name that is no Unicode (Linux allows any bytes) is told as it can be.
         names = [file.encode("utf-8", "backslashreplace").decode() for file in files]
         rows: dict[str, list[Any]] = {"key": list(keys), "file": names}
         rows |= {name: getattr(features, name).tolist() for name in COUNTS}
+        if speech is not None:
+            rows[SPEECH] = [
+                [one.num_samples, *np.stack([one.starts, one.ends], axis=1).ravel().tolist()]
+                for one in speech
+            ]
         moves: dict[str, Path] = {}
         if self._frames is not None:
             pieces = self._frames.finish(dict(zip(keys, rows["num_frames"], strict=True)))
@@ -218,7 +245,13 @@ class ShardWriter:
 
 
 def _table(rows: Mapping[str, Sequence[Any]], footer: Mapping[str, Any]) -> memoryview:
-    types = {"key": pa.string(), "file": pa.string(), "too_short": pa.bool_(), "frames": pa.list_(pa.int32())}
+    types = {
+        "key": pa.string(),
+        "file": pa.string(),
+        "too_short": pa.bool_(),
+        SPEECH: pa.list_(pa.int64()),
+        "frames": pa.list_(pa.int32()),
+    }
     fields = [
         (name, types.get(name, pa.uint32() if name.startswith("crc32_") else pa.int64())) for name in rows
     ]
@@ -288,6 +321,20 @@ class Shard:
     def read(self, columns: Sequence[str]) -> dict[str, Any]:
         """Return columns of the table, whose checksum is checked on the way."""
         return dict(_opened(self.table).read(list(columns), use_threads=False).to_pydict())
+
+    def speech(self) -> list[SpeechSegments]:
+        """Return where each clip holds speech.
+
+        Raises
+        ------
+        LookupError
+            If the table does not say.
+        """
+        opened = _opened(self.table)
+        if SPEECH not in opened.schema_arrow.names:
+            raise LookupError(SPEECH)
+        column = opened.read([SPEECH], use_threads=False).to_pydict()[SPEECH]
+        return [SpeechSegments(one[1::2], one[2::2], one[0]) for one in column]
 
     def copy_rows(
         self, rows: Sequence[int], into: Mapping[str, npt.NDArray[np.float32]], at: Sequence[int]

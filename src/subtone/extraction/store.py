@@ -14,11 +14,12 @@ import pandas as pd
 from subtone.errors import StoreError, UsageError, nearest
 from subtone.extraction.features import PooledFeatures
 from subtone.extraction.fingerprint import SCHEMA, fingerprint
-from subtone.extraction.frames import Half, of_layers, read_runs
+from subtone.extraction.frames import FramePlace, Half, of_layers, places_of, read_runs
 from subtone.extraction.manifest import MANIFEST, claim, read_manifest
 from subtone.extraction.scratch import alone_with, sweep_scratch
 from subtone.extraction.shards import COUNTS, Shard, ShardWriter, telling_damage
-from subtone.extraction.tensors import open_tensors
+from subtone.extraction.tensors import TensorPlace, open_tensors, tensor_places
+from subtone.speech import SpeechSegments
 
 __all__ = ["FeatureStore", "fingerprint"]
 
@@ -263,6 +264,48 @@ class FeatureStore:
         with telling_damage(shard.table):
             for first, run in read_runs(shard.pieces_of(row), key):
                 yield first, of_layers(run, [kept.index(layer) for layer in wanted])
+
+    def speech(self, keys: Sequence[str]) -> list[SpeechSegments]:
+        """Return where clips hold speech, in the order of ``keys``, as the store's detector found it.
+
+        In the time of their frames: where silence was left out, without it.
+
+        Raises
+        ------
+        StoreError
+            If a key is not there, a shard is damaged, or the store was filled by a Subtone that did not keep it.
+        """
+        found: dict[str, list[SpeechSegments]] = {}
+        for name in dict.fromkeys(name for name, _ in self._places(keys)):
+            with telling_damage(self._shards[name].table):
+                try:
+                    found[name] = self._shards[name].speech()
+                except LookupError as error:
+                    raise StoreError(
+                        f"{self.folder}: {name} does not say where its clips hold speech, as none of earlier "
+                        "versions does; extract into another folder"
+                    ) from error
+        return [found[name][row] for name, row in self._places(keys)]
+
+    def frame_places(self, keys: Sequence[str]) -> list[list[FramePlace]]:
+        """Return where the frames of clips lie on disk, run by run; see :mod:`subtone.extraction.maps`.
+
+        Raises
+        ------
+        StoreError
+            If a clip is not there, its frames are damaged, or the store keeps none.
+        """
+        if not self.frame_layers:
+            raise StoreError(f"{self.folder}: keeps no frames; extract into another folder with --frames")
+        headers: dict[Path, Mapping[str, TensorPlace]] = {}  # clips share pieces: each is opened once
+        found = []
+        for key, (name, row) in zip(keys, self._places(keys), strict=True):
+            shard = self._shards[name]
+            with telling_damage(shard.table):
+                pieces = shard.pieces_of(row)
+                headers |= {path: tensor_places(path) for path in pieces if path not in headers}
+                found.append(list(places_of({path: headers[path] for path in pieces}, key)))
+        return found
 
     def verify(self) -> None:
         """Read every file and compare it with its checksum.

@@ -61,6 +61,15 @@ class Layout:
     parts: Iterable[Array]
 
 
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where an array lies in its file: shape, kind of number, first byte."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+
 def write_tensors(path: Path, arrays: Mapping[str, Layout]) -> Written:
     """Write a safetensors file in the order given, and flush it to disk.
 
@@ -124,36 +133,54 @@ def open_tensors(path: Path, rows: Mapping[str, tuple[int, int]] | None = None) 
     ValueError
         If it is no safetensors file, or is cut short.
     """
+    places = tensor_places(path)
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < 8:
-            raise ValueError("it is cut short")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    (length,) = struct.unpack("<Q", mapped[:8])
-    if length > min(_LONGEST_HEADER, len(mapped) - 8):
-        raise ValueError("it is no safetensors file, or is cut short")
-    header = json.loads(mapped[8 : 8 + length])
-    header.pop("__metadata__", None)
-    views = {name: _view(mapped, 8 + length, spec) for name, spec in header.items()}
+    views: dict[str, Array] = {
+        name: np.frombuffer(mapped, place.dtype, math.prod(place.shape), place.offset).reshape(place.shape)
+        for name, place in places.items()
+    }
     if rows is not None and hasattr(mmap, "MADV_WILLNEED"):  # not on Windows
         mapped.madvise(mmap.MADV_RANDOM)
         for name, (first, end) in rows.items():
-            start, each = 8 + length + header[name]["data_offsets"][0], views[name][0].nbytes
+            start, each = places[name].offset, views[name][0].nbytes
             page = (start + first * each) // mmap.PAGESIZE * mmap.PAGESIZE
             mapped.madvise(mmap.MADV_WILLNEED, page, start + end * each - page)
     return views
 
 
-def _view(mapped: mmap.mmap, base: int, spec: Mapping[str, Any]) -> Array:
+def tensor_places(path: Path) -> dict[str, TensorPlace]:
+    """Return where the arrays of a safetensors file lie in it; nothing but its header is read.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    ValueError
+        If it is no safetensors file, or is cut short.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 8:
+            raise ValueError("it is cut short")
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(_LONGEST_HEADER, size - 8):
+            raise ValueError("it is no safetensors file, or is cut short")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {name: _place(8 + length, size, spec) for name, spec in header.items()}
+
+
+def _place(base: int, size: int, spec: Mapping[str, Any]) -> TensorPlace:
     try:
         dtype, shape = _DTYPES[spec["dtype"]], tuple(int(n) for n in spec["shape"])
         start, end = (int(n) for n in spec["data_offsets"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"its header holds {spec!r}") from error
     count = math.prod(shape)
-    if start < 0 or count < 0 or end - start != count * dtype.itemsize or base + end > len(mapped):
+    if start < 0 or count < 0 or end - start != count * dtype.itemsize or base + end > size:
         raise ValueError("its header does not fit its length")
-    array: Array = np.frombuffer(mapped, dtype, count, base + start).reshape(shape)
-    return array
+    return TensorPlace(shape, dtype, base + start)
 
 
 def digest_file(path: Path) -> Written:
