@@ -258,6 +258,22 @@ def test_sessions_and_groups_of_speakers_make_folds_too(tones: Path, tmp_path: P
     assert groups["systems"]["gap"]["n"] == 24
 
 
+def test_random_folds_of_clips_run_as_they_are_and_the_result_is_marked(tones: Path, tmp_path: Path) -> None:
+    record = run(
+        {"manifest": tones},
+        tmp_path / "out",
+        *ONE_SYSTEM,
+        "protocol.folds=random-k-fold",
+        "protocol.k=3",
+        "protocol.dev=random",
+    )
+    assert record["protocol"]["speaker_dependent"] is True
+    assert record["protocol"]["leaks"] == ["audio"]
+    assert "SPEAKER-DEPENDENT" in record["protocol"]["description"]
+    assert record["systems"]["gap"]["n"] == 24
+    assert "**Speaker-dependent split**" in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("override", "error", "told"),
     [

@@ -145,7 +145,8 @@ def train(
         )
     bundle.save(trained.model, out, overwrite=overwrite)
     say(f"measured on {trained.protocol}{taught_on([loaded], table)}")
-    say(f"on speakers not heard: {trained.evaluation.sentence()}")
+    unheard = "clips" if trained.protocol.speaker_dependent else "speakers"
+    say(f"on {unheard} not heard: {trained.evaluation.sentence()}")
     write(f"{out}\n")
     failed = [(one.file, one.message) for one in trained.failed]
     finish(failed, trained.protocol.clips, what="clips")

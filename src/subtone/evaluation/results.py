@@ -26,6 +26,11 @@ from subtone.evaluation.scoring import Evaluation
 from subtone.protocols import Protocol
 
 MARK = "metrics.json"  # what tells a result folder from any other
+#: What a page says of folds that share speakers, before any figure is taken for more than it is.
+SPEAKER_DEPENDENT = (
+    "> **Speaker-dependent split**: clips were divided at random, so test speakers are heard in training. These "
+    "figures are not comparable with speaker-disjoint ones and say nothing of new speakers."
+)
 PACKAGES = (
     "subtone",
     "numpy",
@@ -237,6 +242,7 @@ def summary(
         "",
         f"Best UA: **{best[0]}**, {_percent(some.ua, some.ua_ci)} %.",
         "",
+        *([SPEAKER_DEPENDENT, ""] if _speaker_dependent(protocol) else []),
         f"Protocol: {protocol.get('description', 'not described')}",
         "",
         f"| system | UA % ({100 * some.confidence:g} % interval) | WA % | macro-F1 % | clips | seeds |",
@@ -272,6 +278,12 @@ def summary(
         lines.append(f"- Seeds: {', '.join(map(str, environment['seeds']))}")
     lines.append(f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return "\n".join(lines) + "\n"
+
+
+def _speaker_dependent(protocol: Mapping[str, Any]) -> bool:
+    """Whether folds of the run, or of one of its corpora where each has its own, share speakers."""
+    each = [protocol, *(protocol.get("corpora") or {}).values()]
+    return any(one.get("speaker_dependent", False) for one in each)
 
 
 def file_names(systems: Mapping[str, Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from subtone.protocols.clips import (
     corpora_of,
     files_of,
     identities,
+    recording_ranks,
     required_identities,
     standard_table,
 )
@@ -38,6 +39,8 @@ FOLDS: dict[str, FoldsKind] = {
     "corpus": "leave-one-corpus-out",
     "group-k-fold": "group-k-fold",
     "group-k": "group-k-fold",
+    "random-k-fold": "random-k-fold",
+    "random-k": "random-k-fold",
     "fixed": "fixed",
     "emobox": "emobox",
 }
@@ -77,10 +80,12 @@ def build(
     folds
         ``"leave-one-speaker-out"`` (``"speaker"``), ``"leave-one-session-out"`` (``"session"``),
         ``"leave-one-sentence-out"`` (``"sentence"``), ``"leave-one-corpus-out"`` (``"corpus"``),
-        ``"group-k-fold"`` (speakers whole, balanced in size and classes), ``"fixed"`` (``lists``, or else the
-        column ``split``) or ``"emobox"`` (``lists``).
+        ``"group-k-fold"`` (speakers whole, balanced in size and classes), ``"random-k-fold"`` (clips at
+        random, each class shared out evenly, recordings whole), ``"fixed"`` (``lists``, or else the column
+        ``split``) or ``"emobox"`` (``lists``). ``"random-k-fold"`` is there to compare with papers that
+        divide so: the test speakers are heard in training, which flatters every figure.
     k
-        Number of folds of ``"group-k-fold"``.
+        Number of folds of ``"group-k-fold"`` and ``"random-k-fold"``.
     classes
         Labels to keep, in this order; default all, sorted.
     merges
@@ -89,14 +94,17 @@ def build(
         Where development clips come from: ``"speakers"`` (training speakers held back whole), ``"random"``
         (training clips, speaker-dependent), ``"session"`` (a training session), ``"partner"`` (the other
         speaker of the tested session) or ``"none"``. Lists that name development clips overrule it.
+        ``"random-k-fold"``, which tests a little of every session, takes no ``"session"`` and no
+        ``"partner"``.
     dev_share, dev_speakers
         Share (0..1) of the training speakers or clips, or the number of speakers.
     seed
         Of all random choices.
     leaks
         What must not be on two sides of a fold: ``"speaker"``, ``"audio"``, ``"sentence"``; ``()`` allows
-        all. Sentences are compared between test and the rest only; speakers too where ``dev="random"``. When
-        no file of the table is there (a table of metadata), audio is not compared, and the protocol says so.
+        all. Sentences are compared between test and the rest only; speakers too where ``dev="random"``, and
+        not at all under ``"random-k-fold"``. When no file of the table is there (a table of metadata), audio
+        is not compared, and the protocol says so.
     lists
         For ``"fixed"`` and ``"emobox"``; see `subtone.protocols.lists.folds_of_lists`.
     digests
@@ -144,9 +152,14 @@ def build(
     rank = np.empty(len(used), dtype=np.int64)
     rank[sorted(range(len(used)), key=lines.__getitem__)] = np.arange(len(used))
 
-    drawn = listed if listed is not None else _drawn(used, kind, labels, k, seed)
+    whole = kind == "random-k-fold"  # recordings stay whole; speakers, who are whole elsewhere, do not
+    if whole:
+        rank = recording_ranks(used, rank)
+    drawn = listed if listed is not None else _drawn(used, kind, labels, rank, k, seed)
     divided = tuple(
-        _with_dev(used, fold, labels, rank, rule, share=dev_share, number=dev_speakers, seed=seed)
+        _with_dev(
+            used, fold, labels, rank, rule, whole=whole, share=dev_share, number=dev_speakers, seed=seed
+        )
         for fold in drawn
     )
     _check_classes(divided, labels, chosen)
@@ -216,6 +229,14 @@ def _options(
     if lists is not None and folds not in ("fixed", "emobox"):
         raise ProtocolError(f"lists= goes with folds='fixed' or 'emobox', not with {folds!r}")
     ordered = tuple(leak for leak in ("speaker", "audio", "sentence") if leak in leaks)
+    if FOLDS[folds] == "random-k-fold":
+        if DEV[dev] in ("session", "partner"):
+            raise ProtocolError(
+                f"dev={dev!r} goes by the tested session, but {folds!r} tests clips of every session; "
+                "take dev='random', dev='speakers' or dev='none'"
+            )
+        # Speakers are shared by design, which the protocol says in capitals.
+        ordered = tuple(leak for leak in ordered if leak != "speaker")
     return FOLDS[folds], DEV[dev], cast("tuple[LeakKind, ...]", ordered)
 
 
@@ -240,10 +261,17 @@ def _listed(
 
 
 def _drawn(
-    used: pd.DataFrame, kind: FoldsKind, labels: npt.NDArray[np.int64], k: int, seed: int
+    used: pd.DataFrame,
+    kind: FoldsKind,
+    labels: npt.NDArray[np.int64],
+    rank: npt.NDArray[np.int64],
+    k: int,
+    seed: int,
 ) -> list[ListedFold]:
     """Folds that test every row once."""
-    if kind == "leave-one-corpus-out":
+    if kind == "random-k-fold":
+        tested = making.random_k_fold(labels, rank, k, seed)
+    elif kind == "leave-one-corpus-out":
         tested = making.leave_one_group_out(corpora_of(used), "corpus")
     else:
         what = {
@@ -272,16 +300,18 @@ def _with_dev(
     rank: npt.NDArray[np.int64],
     rule: DevRule,
     *,
+    whole: bool,
     share: float,
     number: int | None,
     seed: int,
 ) -> Fold:
-    """Take the development rows out of the training rows."""
+    """Take the development rows out of the training rows; ``whole``: a random draw divides no recording."""
     train = fold.train
     if rule in ("none", "listed"):
         return Fold(fold.name, train, fold.dev, fold.test)
     if rule == "random":
-        held = development.dev_random(labels[train], rank[train], share=share, fold=fold.name, seed=seed)
+        draw = development.dev_recordings if whole else development.dev_random
+        held = draw(labels[train], rank[train], share=share, fold=fold.name, seed=seed)
     elif rule == "speakers":
         people = required_identities(
             used, "speaker", "dev='speakers'", "fill the column, or take dev='random' or dev='none'"

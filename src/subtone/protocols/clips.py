@@ -165,6 +165,15 @@ def files_of(table: pd.DataFrame) -> list[str]:
     return [str(file) for file in table.index.get_level_values("file")]
 
 
+def recording_ranks(table: pd.DataFrame, rank: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The lowest rank among the rows of each row's file: equal for all that is cut from one recording."""
+    files = files_of(table)
+    first: dict[str, int] = {}
+    for file, place in zip(files, rank.tolist()):
+        first[file] = min(place, first.get(file, place))
+    return np.array([first[file] for file in files], dtype=np.int64)
+
+
 def spans_ms(table: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Start and end of each row in milliseconds; a clip that runs to the end of its file ends at infinity."""
     starts, ends = (

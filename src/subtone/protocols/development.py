@@ -111,6 +111,50 @@ def dev_random(
     return held
 
 
+def dev_recordings(
+    labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64], *, share: float, fold: str, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Hold back a share of each class's training rows like `dev_random`, but no recording in part.
+
+    Recordings are taken in random order, each unless it would bring more of a class than the share.
+
+    Parameters
+    ----------
+    labels
+        ``(rows,)`` class numbers of the training rows.
+    order
+        ``(rows,)`` rank of each row's recording; rows of equal rank are parts of one.
+    share
+        0..1, see `dev_random`; where recordings have several rows, somewhat less may be held back.
+
+    Returns
+    -------
+    NDArray of bool
+        ``(rows,)`` True for development.
+
+    Raises
+    ------
+    ProtocolError
+        If every recording has more of a class than the share.
+    """
+    recordings, codes = np.unique(order, return_inverse=True)
+    counts = np.zeros((len(recordings), int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (codes, labels), 1)
+    total = counts.sum(0)
+    room = np.minimum(np.maximum(np.round(share * total).astype(np.int64), 1), np.maximum(total - 1, 0))
+    taken = np.zeros(len(recordings), dtype=np.bool_)
+    for recording in fold_generator(seed, fold).permutation(len(recordings)):
+        if (counts[recording] <= room).all():
+            taken[recording] = True
+            room -= counts[recording]
+    if not taken.any():
+        raise ProtocolError(
+            f"fold {fold!r}: a share of {share:g} of the training clips holds none of the {len(recordings)} "
+            "training recordings whole; raise dev_share, or take dev='none'"
+        )
+    return np.asarray(taken[codes], dtype=np.bool_)
+
+
 def dev_session(sessions: Sequence[str], tested: set[str], fold: str) -> npt.NDArray[np.bool_]:
     """Hold back one whole training session: the next after the tested one, starting over at the end.
 

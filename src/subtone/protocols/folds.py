@@ -1,4 +1,4 @@
-"""Which rows each fold tests: leave one group out, or k folds of speakers balanced in size and classes."""
+"""Which rows each fold tests: leave one group out, k folds of speakers balanced in size and classes, or k of clips."""
 
 from __future__ import annotations
 
@@ -74,6 +74,64 @@ def grouped_k_fold(speakers: Sequence[str], labels: npt.NDArray[np.int64], k: in
         (f"fold_{position}", np.flatnonzero(assigned[codes] == fold))
         for position, fold in enumerate(order, 1)
     ]
+
+
+def random_k_fold(
+    labels: npt.NDArray[np.int64], order: npt.NDArray[np.int64], k: int, seed: int
+) -> list[Tested]:
+    """Deal the clips out over k folds at random, whoever speaks, each class evenly: speaker-dependent.
+
+    Recordings are dealt the largest first and then class by class, in a random order among equals: each to
+    the fold that has least of its classes, and among those to the one with fewest clips. Where every clip is
+    a recording of its own, two folds so differ by one clip at most, in each class and in all.
+
+    Parameters
+    ----------
+    labels
+        ``(rows,)`` class number of each row.
+    order
+        ``(rows,)`` rank of each row's recording in an order that does not depend on the table's, so that the
+        draw doesn't either. Rows of equal rank are parts of one recording and stay in one fold.
+    k
+        Number of folds, 2 to the number of recordings.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    list of (name, positions)
+        ``fold_1`` .. ``fold_k`` with their test rows, none empty; every row is tested once.
+
+    Raises
+    ------
+    ProtocolError
+        If k is out of range.
+
+    Examples
+    --------
+    >>> [len(test) for _, test in random_k_fold(np.array([0, 0, 0, 1, 1, 1]), np.arange(6), k=3, seed=0)]
+    [2, 2, 2]
+    """
+    recordings, codes = np.unique(order, return_inverse=True)
+    if k < 2:
+        raise ProtocolError(f"random-k-fold: k = {k}; it must be 2 or more")
+    if k > len(recordings):
+        raise ProtocolError(
+            f"random-k-fold: k = {k}, but the table has {len(recordings)} recordings; "
+            f"take k <= {len(recordings)}"
+        )
+    counts = np.zeros((len(recordings), int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (codes, labels), 1)
+    drawn = np.random.default_rng(seed).permutation(len(recordings))
+    drawn = drawn[np.lexsort((counts.argmax(1)[drawn], -counts.sum(1)[drawn]))]
+    assigned = np.zeros(len(recordings), dtype=np.int64)
+    filled = np.zeros((k, counts.shape[1]), dtype=np.int64)
+    for recording in drawn:
+        alike = filled @ counts[recording]  # (folds,)
+        fold = int(np.lexsort((filled.sum(1), alike))[0])  # an empty fold always comes first
+        assigned[recording] = fold
+        filled[fold] += counts[recording]
+    return [(f"fold_{fold + 1}", np.flatnonzero(assigned[codes] == fold)) for fold in range(k)]
 
 
 def _shares(

@@ -16,6 +16,7 @@ FoldsKind = Literal[
     "leave-one-sentence-out",
     "leave-one-corpus-out",
     "group-k-fold",
+    "random-k-fold",
     "fixed",
     "emobox",
 ]
@@ -62,7 +63,8 @@ class Protocol:
     seed
         Of the random choices in folds and development sets.
     leaks
-        Kinds of leak that were looked for and not found. What is absent here was not checked.
+        Kinds of leak that were looked for and not found. What is absent here was not checked; ``speaker`` is
+        never here where the folds share speakers by their nature, see `speaker_dependent`.
     clips, speakers, per_class
         Size of the data used; ``speakers`` is None when not all are known.
     clips_read
@@ -93,6 +95,15 @@ class Protocol:
     checksum: str
     folds_checksum: str
 
+    @property
+    def speaker_dependent(self) -> bool:
+        """Whether test speakers are heard in training by the nature of the folds.
+
+        False does not promise the opposite: lists of others may share speakers too, and only ``leaks`` says
+        whether that was looked for.
+        """
+        return self.folds == "random-k-fold"
+
     def describe(self) -> str:
         """The protocol in one line, to be printed with every score."""
         return " · ".join(
@@ -116,6 +127,11 @@ class Protocol:
     def _folds_text(self) -> str:
         if self.folds == "group-k-fold":
             return f"{self.num_folds} folds grouped by speaker, stratified, seed {self.seed}"
+        if self.folds == "random-k-fold":
+            return (
+                f"{self.num_folds} folds of clips at random, stratified, seed {self.seed} — SPEAKER-DEPENDENT: "
+                "test speakers are heard in training"
+            )
         if self.folds in ("fixed", "emobox"):
             name = "EmoBox" if self.folds == "emobox" else "fixed"
             return f"{name} lists" + (f", {self.num_folds} folds" if self.num_folds > 1 else "")
@@ -143,7 +159,9 @@ class Protocol:
         return f"{clips} clips{absent}, {speakers}"
 
     def _leaks_text(self) -> str:
-        unchecked = [kind for kind in ("speaker", "audio") if kind not in self.leaks]
+        # That speakers are shared is said with the folds already.
+        expected = ("audio",) if self.speaker_dependent else ("speaker", "audio")
+        unchecked = [kind for kind in expected if kind not in self.leaks]
         parts = [f"leaks not checked: {', '.join(unchecked)}"] if unchecked else []
         if "sentence" in self.leaks:
             parts.append("sentence-disjoint")
@@ -151,7 +169,10 @@ class Protocol:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object for ``metrics.json``; `from_dict` reads it back."""
-        record: dict[str, Any] = {"description": self.describe()}
+        record: dict[str, Any] = {
+            "description": self.describe(),
+            "speaker_dependent": self.speaker_dependent,
+        }
         for field in fields(self):
             value = getattr(self, field.name)
             record[field.name] = list(value) if isinstance(value, tuple) else value
@@ -161,7 +182,7 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Protocol:
-        """Read back what `to_dict` wrote."""
+        """Read back what `to_dict` wrote; what follows from the fields is not read, older records lack it."""
         values = {field.name: record[field.name] for field in fields(cls)}
         values["classes"] = tuple(values["classes"])
         values["leaks"] = tuple(values["leaks"])

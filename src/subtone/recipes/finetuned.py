@@ -274,9 +274,10 @@ class _Run:
         names = [self._recipe.upstreams[number] for number in self._tuned_numbers]
         how = "no upstream is fine-tuned"
         if names:
+            unheard = "clips" if self._split.protocol.speaker_dependent else "speakers"
             how = (
                 f"{', '.join(names)} fine-tuned ({self._options.tuning.train}) for each fold anew, without its test "
-                "speakers"
+                f"{unheard}"
             )
         return f"{self._split.protocol.describe()} | {how}"
 

@@ -55,9 +55,9 @@ class Downstream:
     split: Split
 
     def files_of_test(self, fold: int) -> set[str]:
-        """Files in which a test speaker of a fold is heard; without known speakers, the test clips' files."""
+        """Files in which a test speaker of a fold is heard; the test clips' own if speakers are unknown or shared."""
         tested = self.split.table.iloc[self.split.folds[fold].test]
-        speakers = set(tested["speaker"].dropna())
+        speakers = set() if self.split.protocol.speaker_dependent else set(tested["speaker"].dropna())
         heard = self.everyone["speaker"].isin(speakers).to_numpy(bool)
         files = self.everyone.index.get_level_values("file")
         return {str(f) for f in files[heard]} | {str(f) for f in tested.index.get_level_values("file")}
@@ -308,6 +308,8 @@ def _protocol(plan: PretrainingSection, downstreams: Sequence[Downstream]) -> di
     what = f"{plan.architecture} ({plan.size}) pre-trained"
     if plan.leave_out == "test-speakers":
         heard = f"{what} for each fold anew, without its test speakers"
+        if any(one.split.protocol.speaker_dependent for one in downstreams):
+            heard = f"{what} for each fold anew, without its test clips, TEST SPEAKERS INCLUDED"
     else:
         heard = f"{what} once on all speakers, without labels, TEST SPEAKERS INCLUDED"
     if plan.needs_intensity:

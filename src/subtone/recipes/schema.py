@@ -47,6 +47,8 @@ class CorpusSection(Section):
 class ProtocolSection(Section):
     """Folds, development rule and leak checks; see :func:`subtone.protocols.build`.
 
+    ``folds: random-k-fold`` divides clips and not speakers, as some papers do; results say that they are
+    speaker-dependent.
     ``lists`` is the path of EmoBox's manifest for ``folds: emobox``.
     """
 

@@ -37,12 +37,13 @@ def write_card(
         Further Markdown sections, e.g. licences of the corpora; placed before the limits.
     """
     recalls = "\n".join(f"| {k} | {100 * v:.1f} |" for k, v in evaluation.per_class_recall.items())
+    unheard = "clips" if protocol.speaker_dependent else "speakers"
     (ua_low, ua_high), (wa_low, wa_high) = evaluation.ua_ci, evaluation.wa_ci
     return f"""# {title}
 
 Emotions: {", ".join(evaluation.labels)}.
 
-## What it reached on speakers that it had not heard
+## What it reached on {unheard} that it had not heard
 
 {protocol.describe()}
 

@@ -19,6 +19,7 @@ from subtone.extraction import ExtractionOptions, Failure, OnProgress, clips_of,
 from subtone.model import EmotionModel
 from subtone.pooling import statistics_of
 from subtone.protocols import Protocol, Split, speaker_ids
+from subtone.protocols.build import FOLDS
 from subtone.speech import Detector, get_detector
 from subtone.training.card import write_card
 from subtone.training.frozen import FrozenRun, train_final, train_frozen
@@ -100,7 +101,8 @@ def train_model(
         One classifier a seed; the model averages their probabilities.
     folds, k, dev, dev_share, fold_seed, leaks
         How the clips are divided to measure, see :func:`subtone.protocols.build`; ``k`` is at most the number of
-        speakers. Without development speakers all the steps of ``options`` are trained, and the temperature is 1.
+        speakers, save for random folds of clips. Without development speakers all the steps of ``options`` are
+        trained, and the temperature is 1.
     store : path, optional
         Keep the features, see :func:`subtone.extraction.extract`.
     extraction : ExtractionOptions, optional
@@ -134,12 +136,14 @@ def train_model(
         raise ProtocolError("no clip has an emotion to learn; check the labels asked for")
     table = table[keep.to_numpy(bool)]
 
+    by_speaker = FOLDS.get(folds) != "random-k-fold"
+
     def divide(part: pd.DataFrame) -> Split:
         """Divide; a column ``position`` keeps the row of ``part`` that a clip was."""
         return protocols.build(
             part.assign(position=np.arange(len(part))),
             folds,
-            k=max(2, min(k, len(set(speaker_ids(part))))),
+            k=max(2, min(k, len(set(speaker_ids(part))))) if by_speaker else k,
             classes=labels,
             merges=merges,
             dev=dev,
