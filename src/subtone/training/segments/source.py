@@ -1,0 +1,144 @@
+"""The feature maps of segments, read a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from subtone.extraction import FeatureMaps, PooledFeatures
+from subtone.training.segments.windows import Rows, Windows
+
+Half = npt.NDArray[np.float16]
+
+#: What :func:`moments` needs of pooled features.
+MOMENTS = ("gap_mean", "gap_std")
+
+
+class Source(Protocol):
+    """The segments of clips, and what their feature maps hold."""
+
+    @property
+    def windows(self) -> Windows:
+        """The segments."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width of the maps."""
+
+    def read(self, windows: Rows, shifts: Sequence[float] | None = None) -> Tensor:
+        """Return maps ``(segments, layers, frames, dim)`` float32.
+
+        ``shifts`` moves each segment by a share of a step, from -0.5 to 0.5, as far as its clip reaches.
+        """
+
+    def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of each feature over the frames of some clips, ``(layers, dim)`` each."""
+
+
+@dataclass(frozen=True, eq=False)
+class WithinClips:
+    """Segments cut from the feature maps of whole clips.
+
+    Parameters
+    ----------
+    maps
+        Of the clips.
+    windows
+        Their segments.
+    pooled
+        Of the clips, with :data:`MOMENTS`.
+    """
+
+    maps: FeatureMaps
+    windows: Windows
+    pooled: PooledFeatures
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width of the maps."""
+        return len(self.maps.layers), self.maps.dim
+
+    def read(self, windows: Rows, shifts: Sequence[float] | None = None) -> Tensor:
+        """Return maps; see :class:`Source`."""
+        found = _room(self, len(windows))
+        for place, window in enumerate(windows.tolist()):
+            clip, start = int(self.windows.clips[window]), int(self.windows.starts[window])
+            length = int(self.maps.lengths[clip])
+            if shifts is not None:
+                start += round(shifts[place] * self.windows.step)
+            start = min(max(0, start), max(0, length - self.windows.frames))
+            stop = min(length, start + self.windows.frames)
+            _fill(found[place], self.maps.read(clip, start, stop))
+        return torch.from_numpy(found).float()
+
+    def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation; see :class:`Source`."""
+        return moments(self.pooled, self.maps.layers, clips)
+
+
+@dataclass(frozen=True, eq=False)
+class EachAlone:
+    """Segments that were encoded each by itself.
+
+    Parameters
+    ----------
+    maps
+        One clip a segment.
+    windows
+        The segments, as they were cut.
+    pooled
+        One row a segment, with :data:`MOMENTS`.
+    """
+
+    maps: FeatureMaps
+    windows: Windows
+    pooled: PooledFeatures
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width of the maps."""
+        return len(self.maps.layers), self.maps.dim
+
+    def read(self, windows: Rows, shifts: Sequence[float] | None = None) -> Tensor:
+        """Return maps; they lie where they were encoded, so nothing is shifted. See :class:`Source`."""
+        del shifts
+        found = _room(self, len(windows))
+        for place, window in enumerate(windows.tolist()):
+            stop = min(self.windows.frames, int(self.maps.lengths[window]))
+            _fill(found[place], self.maps.read(window, 0, stop))
+        return torch.from_numpy(found).float()
+
+    def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation; see :class:`Source`."""
+        return moments(self.pooled, self.maps.layers, self.windows.of(clips))
+
+
+def moments(pooled: PooledFeatures, layers: Sequence[int], rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each feature over all frames of some rows, ``(layers, dim)`` each.
+
+    Taken of what was pooled: the frames need not be read for it.
+    """
+    counts = pooled.num_frames[rows].astype(np.float64)[:, None, None]
+    mean = pooled.statistics["gap_mean"][rows][:, list(layers)].astype(np.float64)  # (rows, layers, dim)
+    deviation = pooled.statistics["gap_std"][rows][:, list(layers)].astype(np.float64)
+    overall = (counts * mean).sum(0) / counts.sum()
+    variance = (counts * (np.square(deviation) + np.square(mean - overall))).sum(0) / counts.sum()
+    return torch.from_numpy(overall).float(), torch.from_numpy(np.sqrt(variance)).float()
+
+
+def _room(source: WithinClips | EachAlone, segments: int) -> Half:
+    layers, dim = source.shape
+    return np.empty((segments, layers, source.windows.frames, dim), np.float16)
+
+
+def _fill(into: Half, frames: Half) -> None:
+    """Copy ``frames (layers, n, dim)``, again and again where they are fewer than there is room for."""
+    n, room = frames.shape[1], into.shape[1]
+    for start in range(0, room, n):
+        into[:, start : start + n] = frames[:, : room - start]
