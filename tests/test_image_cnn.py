@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,10 @@ def test_the_shipped_one_tells_pictures_apart_and_what_it_has_heard() -> None:
         vectors = cnn(pictures(2, 1, 128, 200))
     assert vectors.isfinite().all()
     assert (vectors[0] - vectors[1]).abs().max() > 1e-3
+
+
+def test_the_shipped_one_is_small_and_has_a_card() -> None:
+    folder = Path(str(files("subtone"))) / "training" / "segments" / "shipped" / SHIPPED
+    assert {file.name for file in folder.iterdir()} == {"card.md", "config.json", "model.safetensors"}
+    assert (folder / "card.md").read_text(encoding="utf-8").startswith(f"# {SHIPPED}\n")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 2e6
