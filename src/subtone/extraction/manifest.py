@@ -84,10 +84,15 @@ def check_fit(folder: Path, found: Mapping[str, Any], made_by: Mapping[str, Any]
         )
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether something in a folder that is no store yet may stay there: hidden, or functionals of the same clips."""
+    return path.name[0] == "." or path.name.startswith("functionals-")
+
+
 def _create(folder: Path, made_by: Mapping[str, Any]) -> None:
     text = json.dumps(made_by, indent=2, sort_keys=True)
     try:
-        if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
+        if folder.is_dir() and not all(_is_ours(path) for path in folder.iterdir()):
             if (folder / MANIFEST).exists():
                 return  # another run has just made it
             raise StoreError(f"{folder}: holds other files and no {MANIFEST}; name an empty folder")

@@ -37,7 +37,9 @@ def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSect
 
 
 def protocol_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> ProtocolSection:
-    """Return how a run's clips are divided: the corpus's own way if the recipe has one, else the general."""
+    """Return how a run's clips are divided: as ``split`` names, or the corpus's own way, or the general."""
+    if recipe.split is not None:
+        return recipe.splits[recipe.split]
     known = {corpora_room.get(name).name: section for name, section in recipe.protocols.items()}
     own = [known[name] for name in (corpora_room.get(given).name for given in corpora) if name in known]
     return own[0] if len(own) == 1 and len(corpora) == 1 else recipe.protocol

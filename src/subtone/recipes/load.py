@@ -119,16 +119,17 @@ def _override(raw: dict[str, Any], override: str) -> None:
         at = inner
     at[last] = parsed
     asked = {last: parsed} if path == ["protocol"] else parsed if (path, last) == ([], "protocol") else None
-    if isinstance(asked, dict) and isinstance(raw.get("protocols"), dict):
-        # What is asked for holds for every corpus, also one with a protocol of its own.
-        for own in raw["protocols"].values():
-            if isinstance(own, dict):
-                own.update(asked)
+    if isinstance(asked, dict):
+        # What is asked for holds for every corpus, also one with a protocol of its own, and for every split.
+        for section in ("protocols", "splits"):
+            for own in (raw.get(section) or {}).values() if isinstance(raw.get(section), dict) else ():
+                if isinstance(own, dict):
+                    own.update(asked)
 
 
 def _check_named(raw: Mapping[str, Any], override: str, path: Sequence[str]) -> None:
     """Refuse a setting of a system or network that is not there: a slip of the pen would add one."""
-    if len(path) < 2 or path[0] not in ("systems", "networks"):
+    if len(path) < 2 or path[0] not in ("systems", "networks", "svms", "cnns", "splits"):
         return
     there = raw.get(path[0])
     if isinstance(there, dict) and path[1] not in there:

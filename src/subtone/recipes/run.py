@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from subtone import upstreams
-from subtone.corpora.several import left_out
 from subtone.errors import RecipeError, UsageError
-from subtone.evaluation import describe_environment, refuse_if_taken, write_results
-from subtone.extraction import clips_of, extract
+from subtone.evaluation import refuse_if_taken
 from subtone.processes import is_first, several
-from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.finetuned import run_finetuned
-from subtone.recipes.judge import Answers, Scores, judge, probabilities
-from subtone.recipes.load import dump, load
+from subtone.recipes.frozen import run_frozen
+from subtone.recipes.load import load
 from subtone.recipes.pretrained import run_pretrained
 from subtone.recipes.progress import OnProgress, silent
 from subtone.recipes.schema import Recipe
-from subtone.speech import get_detector
-from subtone.training import train_frozen
 from subtone.training.end_to_end.launching import Strategy
-from subtone.training.heard import taught_on
 
 
 def run(
@@ -59,7 +48,8 @@ def run(
     store : path, optional
         Keep extracted features there, and use those that are there already. A recipe that trains upstreams keeps its
         frames or clips and its runs there, so that the same call goes on after a kill; without ``store`` in a
-        folder beside the result, named as it with ``.work`` added.
+        folder beside the result, named as it with ``.work`` added. Networks on segments (``cnns``) have their runs in
+        that folder in any case, and their features too where there is no ``store``.
     overwrite : bool
         Replace an earlier result folder.
     device : str
@@ -118,74 +108,14 @@ def run(
         return run_pretrained(
             recipe, corpora, out=out, work=work, device=device, tell=tell, overwrite=overwrite
         )
-    (name_of_upstream,) = recipe.upstreams
-    began = time.perf_counter()
-    tell("reading the corpus", 0, 1)
-    table = read_corpora(recipe, corpora)
-    # Folds first: a leak or a wrong name is told before hours of extraction.
-    divide(recipe, corpora, table)
-    encoder = upstreams.load(name_of_upstream, device=device)
-    found = extract(
-        clips_of(table),
-        encoder,
-        get_detector(recipe.detector.name, **recipe.detector.options),
-        statistics=recipe.statistics,
+    return run_frozen(
+        recipe,
+        corpora,
+        out=out,
+        work=work_folder(out),
         store=store,
-        options=recipe.extraction.options,
-        on_progress=lambda state: tell(f"extracting: {state.sentence()}", state.done, state.total),
-    )
-    split = divide(recipe, corpora, table.iloc[found.rows])
-    features = found.features.select(positions(split))
-    scores: dict[str, Scores] = {}
-    steps: dict[str, Any] = {}
-    trained = time.perf_counter()
-    for i, (name, system) in enumerate(recipe.systems.items()):
-        tell("training", i, len(recipe.systems))
-        x = features.matrix(system.statistics)
-        fitted = train_frozen(
-            x,
-            targets(split),
-            split.folds,
-            recipe.seeds,
-            len(split.protocol.classes),
-            recipe.training.options,
-        )
-        scores[name] = probabilities(fitted.logits)
-        steps[name] = fitted.steps.tolist()
-    trained = time.perf_counter() - trained
-    tell("scoring", 0, 1)
-    # Clips of no test fold (possible with fixed lists) have no score.
-    tested = np.zeros(len(split.table), bool)
-    for fold in split.folds:
-        tested[fold.test] = True
-    answers = Answers(split, tested, {name: s[:, tested] for name, s in scores.items()})
-    systems, comparisons = judge(recipe, answers)
-    seconds = time.perf_counter() - began
-    return write_results(
-        out,
-        protocol={
-            **split.protocol.to_dict(),
-            "description": split.protocol.describe() + taught_on([encoder], table),
-        },
-        systems=systems,
-        comparisons=comparisons,
-        predictions=answers.table(),
-        recipe=dump(recipe),
-        environment=describe_environment(seeds=recipe.seeds, device=device),
-        extra={
-            "recipe": recipe.name,
-            "upstream": {"name": name_of_upstream, "fingerprint": encoder.fingerprint()},
-            "left_out": left_out(table),
-            "failed": [{"file": Path(f.file).name, "message": f.message} for f in found.failed],
-            "steps": steps,
-            "backend": dict(found.backend),
-            "audio_s": round(found.audio_s, 1),
-            "seconds": {
-                "all": round(seconds, 1),
-                "extraction": round(found.seconds, 1),
-                "training": round(trained, 1),
-            },
-        },
+        device=device,
+        tell=tell,
         overwrite=overwrite,
     )
 
@@ -202,10 +132,11 @@ def _with_upstreams(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 
 def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
-    """Return where a recipe that trains upstreams keeps its data and runs.
+    """Return where a recipe keeps its data and runs.
 
     Pre-training: ``frames`` and ``RECIPE/runs/NAME/upstream``. Fine-tuning: ``clips`` and
-    ``RECIPE/foldN-seedM/upstreamK/averaged``.
+    ``RECIPE/foldN-seedM/upstreamK/averaged``. Networks on segments, wherever the features lie:
+    ``RECIPE/NAME/foldN-seedM/network.safetensors``.
     """
     target = Path(out)
     return Path(store) if store is not None else target.with_name(target.name + ".work")

@@ -11,14 +11,15 @@ from subtone.classifier import LayersMode
 from subtone.errors import nearest
 from subtone.extraction import BackendName, ExtractionOptions, Precision
 from subtone.heads import HeadKind
-from subtone.pooling import statistics_of
 from subtone.pretraining.masking import STRATEGIES
 from subtone.pretraining.objectives import ARCHITECTURES
 from subtone.pretraining.options import PretrainOptions
 from subtone.recipes.networks import NetworkSection, PublishedRow
 from subtone.recipes.section import Section
+from subtone.recipes.systems import SvmSection, SystemSection
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions
 from subtone.training.options import ClassWeights, FrozenOptions
+from subtone.training.segments.train import SegmentSystem
 
 #: What both generators of random numbers take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -83,24 +84,6 @@ class ExtractionSection(Section):
     @model_validator(mode="after")
     def _in_range(self) -> ExtractionSection:
         _ = self.options
-        return self
-
-
-class SystemSection(Section):
-    """What one system pools; see :func:`subtone.pooling.statistics_of`."""
-
-    pooling: str
-    form: Literal["frame", "segment"] = "frame"
-    std: bool = True
-
-    @property
-    def statistics(self) -> tuple[str, ...]:
-        """Names of the pooled statistics, in the order of the classifier's inputs."""
-        return statistics_of(self.pooling, self.form, self.std)
-
-    @model_validator(mode="after")
-    def _known(self) -> SystemSection:
-        _ = self.statistics
         return self
 
 
@@ -267,15 +250,21 @@ class Recipe(Section):
     finetuning
         Fine-tune the upstreams, for each fold anew; then every one of ``networks`` is trained on their frames.
     downstream
-        How those networks are trained.
+        How those networks are trained, or the ``cnns``.
     detector, extraction, corpus, protocol, training, evaluation
         See the sections.
     corpora
         Corpus → what differs from ``corpus`` for that one, e.g. the four classes of IEMOCAP.
     protocols
         Corpus → what it has in place of ``protocol``, e.g. the sessions of IEMOCAP.
+    splits, split
+        Name → other ways to divide the clips, and which of them is taken, whatever the corpus; null takes none.
     systems
-        Name → what it pools.
+        Name → what it pools; a small classifier decides.
+    svms
+        Name → a support vector machine, and on what.
+    cnns
+        Name → a network on short segments of feature maps; see :class:`subtone.training.segments.SegmentSystem`.
     networks
         Name → what is trained on fine-tuned upstreams, in the place of ``systems``.
     published
@@ -299,7 +288,11 @@ class Recipe(Section):
     corpora: dict[str, CorpusSection] = {}
     protocol: ProtocolSection = ProtocolSection()
     protocols: dict[str, ProtocolSection] = {}
+    splits: dict[str, ProtocolSection] = {}
+    split: str | None = None
     systems: dict[str, SystemSection] = {}
+    svms: dict[str, SvmSection] = {}
+    cnns: dict[str, SegmentSystem] = {}
     networks: dict[str, NetworkSection] = {}
     published: list[PublishedRow] = []
     compare: list[tuple[str, str]] = []
@@ -320,17 +313,29 @@ class Recipe(Section):
         return tuple(range(len(self.upstreams))) if only is None else (only - 1,)
 
     @property
+    def needs_upstream(self) -> bool:
+        """Whether there is anything in the recipe that looks at the frames of an upstream."""
+        return bool(self.statistics or self.cnns or self.networks or self.pretraining)
+
+    @property
     def idle_sections(self) -> frozenset[str]:
         """Sections that mean nothing in a recipe of this kind."""
         if self.finetuning is not None:
-            return frozenset({"pretraining", "systems", "training"})
-        others = {"finetuning", "downstream", "networks"}
-        return frozenset(others if self.pretraining is not None else others | {"pretraining"})
+            return frozenset({"pretraining", "systems", "svms", "cnns", "training"})
+        idle = {"finetuning", "networks"}
+        if self.pretraining is not None:
+            return frozenset(idle | {"svms", "cnns", "downstream"})
+        idle |= {"pretraining"}
+        idle |= {"training", "systems"} if not self.systems else set()
+        idle |= {"cnns", "downstream"} if not self.cnns else set()
+        return frozenset(idle | ({"svms"} if not self.svms else set()))
 
     @property
     def statistics(self) -> tuple[str, ...]:
         """Names of all pooled statistics that a system needs."""
-        return tuple(dict.fromkeys(name for system in self.systems.values() for name in system.statistics))
+        asked = [system.statistics for system in self.systems.values()]
+        asked += [machine.statistics for machine in self.svms.values()]
+        return tuple(dict.fromkeys(name for names in asked for name in names))
 
     @property
     def system_names(self) -> tuple[str, ...]:
@@ -338,7 +343,7 @@ class Recipe(Section):
         if self.finetuning is not None:
             return tuple(self.networks)
         if self.pretraining is None:
-            return tuple(self.systems)
+            return (*self.systems, *self.svms, *self.cnns)
         return tuple(self.named(v, s) for v in self.pretraining.variants for s in self.systems)
 
     def named(self, variant: str, system: str) -> str:
@@ -352,9 +357,20 @@ class Recipe(Section):
             self.idle_sections & self.model_fields_set - {"systems", "networks", "pretraining"}
         ):
             if getattr(self, name) != type(self).model_fields[name].default:
-                instead = "'downstream' and 'finetuning'" if name == "training" else "'training'"
-                raise ValueError(f"'{name}' means nothing in a recipe of this kind; it has {instead}")
+                raise ValueError(f"'{name}' means nothing in a recipe of this kind; {self._instead_of(name)}")
         return self
+
+    def _instead_of(self, section: str) -> str:
+        if section in ("svms", "cnns"):
+            what = "fine-tunes" if self.finetuning is not None else "pre-trains"
+            return f"one that {what} its upstreams has none"
+        if self.finetuning is not None:
+            return "it has 'downstream' and 'finetuning'"
+        if self.pretraining is not None or self.systems:
+            return "it has 'training'" + (
+                "; 'downstream' is that of 'cnns'" if section == "downstream" else ""
+            )
+        return "it has 'downstream'" if self.cnns else "each of 'svms' has its 'svm'"
 
     @model_validator(mode="after")
     def _finetunes(self) -> Recipe:
@@ -364,7 +380,7 @@ class Recipe(Section):
                 raise ValueError("networks: belong to a recipe with 'finetuning'; others have 'systems'")
             if len(self.upstreams) > 1:
                 raise ValueError("upstream: several are joined by a recipe with 'finetuning' only; name one")
-            if not self.systems:
+            if not (self.systems or (self.pretraining is None and (self.svms or self.cnns))):
                 raise ValueError("'systems' is missing: at least one is needed")
             return self
         if self.systems or not self.networks:
@@ -391,12 +407,21 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if (self.upstream is None) == (self.pretraining is None):
+        if (self.upstream is None) == (self.pretraining is None) and self.needs_upstream:
             raise ValueError(
                 "a recipe has either 'upstream' or 'pretraining', which makes upstreams of its own"
             )
-        if (self.pretraining is not None or self.finetuning is not None) and (
-            not self.name.strip(". ") or {"/", "\\"} & set(self.name) or self.name in ("frames", "clips")
+        if self.extraction.leave_out_silence_s is not None:
+            for name, cnn in self.cnns.items():
+                if cnn.segments.context == "segment":
+                    raise ValueError(
+                        f"cnns.{name}: segments that are encoded by themselves are cut from whole clips; leave "
+                        "extraction.leave_out_silence_s away"
+                    )
+        if (self.pretraining is not None or self.finetuning is not None or self.cnns) and (
+            not self.name.strip(". ")
+            or {"/", "\\"} & set(self.name)
+            or self.name in ("frames", "clips", "features")
         ):
             what = "pre-trained" if self.pretraining is not None else "trained"
             raise ValueError(f"name: {self.name!r} cannot be the folder of what is {what}; choose another")
@@ -405,6 +430,14 @@ class Recipe(Section):
                 if system not in self.system_names:
                     there = ", ".join(self.system_names)
                     raise ValueError(f"compare: no system {system!r}; there are: {there}")
+        if self.split is not None and self.split not in self.splits:
+            raise ValueError(f"split: no split {self.split!r}; {nearest(self.split, self.splits)}")
+        twice = [name for name in self.system_names if self.system_names.count(name) > 1]
+        if twice:
+            raise ValueError(f"systems: two are called {twice[0]!r}; a result has one of each name")
+        for name in self.cnns:
+            if not name.strip(". ") or {"/", "\\"} & set(name):
+                raise ValueError(f"cnns: {name!r} cannot be part of a folder's name; choose another")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands there twice")
         for system in self.system_names:

@@ -68,9 +68,10 @@ def told_of(tuned: Finetuned) -> dict[str, Any]:
         "dev_ua": {
             name: None if np.isnan(value) else round(value, 4) for name, value in tuned.dev_ua.items()
         },
-        "history": [{name: _rounded(value) for name, value in row.items()} for row in fitted.history],
+        "history": [{name: rounded(value) for name, value in row.items()} for row in fitted.history],
     }
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: float) -> float | None:
+    """Return a figure for JSON: five digits, null for NaN."""
     return None if np.isnan(value) else float(f"{value:.5g}")

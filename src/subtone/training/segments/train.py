@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 
+from subtone.errors import nearest
 from subtone.training.end_to_end.fit import Fitted, fit
 from subtone.training.end_to_end.logs import FitProgress
 from subtone.training.end_to_end.network import Batch
@@ -21,6 +23,7 @@ from subtone.training.end_to_end.options import FitOptions
 from subtone.training.end_to_end.plan import Piece, Plan, ordered
 from subtone.training.end_to_end.task import ParameterGroup
 from subtone.training.end_to_end.weighing import class_weights
+from subtone.training.options import STRICT, OptionError
 from subtone.training.segments.decision import Decision
 from subtone.training.segments.image_cnn import ImageCNN
 from subtone.training.segments.network import ImageOptions, SegmentNetwork
@@ -45,7 +48,7 @@ class SegmentSystem:
     layer
         The one layer of the upstream that is taken, counted from 0, or from -1 backwards; null learns a mix of all.
     network
-        Convolutions that are declared here.
+        Convolutions that are declared here; null, with null ``images``, takes the usual ones.
     images
         A CNN pre-trained on images, in the place of ``network``.
     decision
@@ -54,14 +57,25 @@ class SegmentSystem:
 
     segments: SegmentOptions = field(default_factory=SegmentOptions)
     layer: int | None = None
-    network: StackOptions = field(default_factory=StackOptions)
+    network: StackOptions | None = None
     images: ImageOptions | None = None
     decision: Decision = "mean"
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        """Refuse two networks, and values out of range."""
+        if self.network is not None and self.images is not None:
+            raise OptionError("either network or images is given, not both")
+        if self.decision not in get_args(Decision):
+            raise OptionError(
+                f"decision {self.decision!r} is not known; {nearest(self.decision, get_args(Decision))}"
+            )
 
     @property
     def encoder(self) -> StackOptions | ImageOptions:
         """What encodes a segment."""
-        return self.images or self.network
+        return self.images or self.network or StackOptions()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,305 @@
+"""Run a recipe on features that stay as they are: extract once, train all systems on them, score, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from subtone import upstreams
+from subtone.corpora.several import left_out
+from subtone.errors import RecipeError
+from subtone.evaluation import describe_environment, write_results
+from subtone.extraction import Clip, Extraction, Failure, clips_of, extract
+from subtone.extraction.functionals import Functionals, FunctionalSet, functionals
+from subtone.protocols import Split
+from subtone.recipes.cnns import Cnns, frames_to_keep
+from subtone.recipes.data import divide, positions, read_corpora, targets
+from subtone.recipes.judge import Answers, Scores, judge, probabilities
+from subtone.recipes.load import dump
+from subtone.recipes.progress import OnProgress
+from subtone.recipes.published import beside
+from subtone.recipes.schema import Recipe
+from subtone.recipes.scores import rounded
+from subtone.recipes.systems import SvmSection
+from subtone.speech import Detector, get_detector
+from subtone.training import train_frozen
+from subtone.training.heard import Taught, taught_on
+from subtone.training.segments.source import MOMENTS
+from subtone.training.svm import SvmChoice, train_svm
+from subtone.upstreams import Upstream
+
+
+def run_frozen(
+    recipe: Recipe,
+    corpora: Mapping[str, str | Path],
+    *,
+    out: str | Path,
+    work: Path,
+    store: str | Path | None,
+    device: str,
+    tell: OnProgress,
+    overwrite: bool,
+) -> Path:
+    """Extract, train, score and write the result folder.
+
+    Parameters
+    ----------
+    recipe
+        With neither ``pretraining`` nor ``finetuning``.
+    corpora
+        Corpus → your copy of it; several are joined into one table.
+    out, store, overwrite
+        See :func:`subtone.recipes.run`.
+    work
+        Folder of the runs of networks on segments, and of their features where there is no store.
+    device
+        Where the upstream and networks compute.
+    tell
+        See :data:`subtone.recipes.progress.OnProgress`.
+    """
+    began = time.perf_counter()
+    tell("reading the corpus", 0, 1)
+    table = read_corpora(recipe, corpora)
+    # Folds first: a leak or a wrong name is told before hours of extraction.
+    divide(recipe, corpora, table)
+    run = _Run(recipe, table, work, store, device, tell)
+    split = divide(recipe, corpora, table.iloc[run.rows])
+    trained = time.perf_counter()
+    scores, told = run.train(split)
+    trained = time.perf_counter() - trained
+    tell("scoring", 0, 1)
+    # Clips of no test fold (possible with fixed lists) have no score.
+    tested = np.zeros(len(split.table), bool)
+    for fold in split.folds:
+        tested[fold.test] = True
+    answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
+    systems, comparisons = judge(recipe, answers)
+    seconds = time.perf_counter() - began
+    chosen = {} if recipe.split is None else {"split": recipe.split}
+    return write_results(
+        out,
+        protocol={
+            **split.protocol.to_dict(),
+            **chosen,
+            "description": split.protocol.describe() + taught_on(run.taught, table),
+        },
+        systems=systems,
+        comparisons=comparisons,
+        predictions=answers.table(),
+        recipe=dump(recipe),
+        environment=describe_environment(seeds=recipe.seeds, device=device),
+        sections=beside(recipe, corpora, systems),
+        extra={
+            "recipe": recipe.name,
+            **run.about,
+            **told,
+            "left_out": left_out(table),
+            "failed": [{"file": Path(f.file).name, "message": f.message} for f in run.failed],
+            "seconds": {
+                "all": round(seconds, 1),
+                "extraction": round(run.seconds, 1),
+                "training": round(trained, 1),
+            },
+        },
+        overwrite=overwrite,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """What an upstream gave."""
+
+    upstream: Upstream
+    detector: Detector
+    found: Extraction
+    folder: str | Path | None
+
+
+class _Run:
+    """One run: the features of all clips that every system can use, and the systems trained on them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        table: pd.DataFrame,
+        work: Path,
+        store: str | Path | None,
+        device: str,
+        tell: OnProgress,
+    ) -> None:
+        self._recipe, self._table, self._work, self._device = recipe, table, work, device
+        self._tell = tell
+        self._clips: list[Clip] = clips_of(table)
+        self._cnns = Cnns(recipe, work, device, tell) if recipe.cnns else None
+        began = time.perf_counter()
+        self._encoded = self._encode(store)
+        sets = dict.fromkeys(one.functionals for one in recipe.svms.values() if one.functionals)
+        kept = store if store is not None else work
+        self._functionals: dict[FunctionalSet, Functionals] = {
+            which: self._measure(which, kept) for which in sets
+        }
+        self.seconds = time.perf_counter() - began
+        each = [one.rows for one in self._functionals.values()]
+        if self._encoded is not None:
+            each.append(self._encoded.found.rows)
+        self.rows = each[0]
+        for rows in each[1:]:
+            self.rows = np.intersect1d(self.rows, rows)
+        if not len(self.rows):
+            raise RecipeError(
+                f"no clip could be used by all systems: {'; '.join(f.message for f in self.failed[:5])}"
+            )
+
+    @property
+    def failed(self) -> list[Failure]:
+        """Clips that are left out of all systems, each once."""
+        failures = [] if self._encoded is None else [*self._encoded.found.failed]
+        for one in self._functionals.values():
+            failures += one.failed
+        return list({failure.file: failure for failure in reversed(failures)}.values())[::-1]
+
+    @property
+    def taught(self) -> list[Taught]:
+        """What was trained beforehand, and may have heard the corpus."""
+        loaded: list[Taught] = [] if self._encoded is None else [self._encoded.upstream]
+        return loaded + ([] if self._cnns is None else [*self._cnns.pre_trained])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a result tells of its features."""
+        told: dict[str, Any] = {}
+        if self._encoded is not None:
+            upstream, found = self._encoded.upstream, self._encoded.found
+            told["upstream"] = {"name": self._recipe.upstream, "fingerprint": upstream.fingerprint()}
+            told["backend"] = dict(found.backend)
+            told["audio_s"] = round(found.audio_s, 1)
+        if self._functionals:
+            told["functionals"] = {name: one.maker for name, one in self._functionals.items()}
+        return told
+
+    def _encode(self, store: str | Path | None) -> _Encoded | None:
+        recipe = self._recipe
+        statistics = tuple(dict.fromkeys([*recipe.statistics, *(MOMENTS if recipe.cnns else ())]))
+        if not statistics:
+            return None
+        (name,) = recipe.upstreams
+        upstream = upstreams.load(name, device=self._device)
+        detector = get_detector(recipe.detector.name, **recipe.detector.options)
+        folder = store if store is not None or not recipe.cnns else self._work / "features"
+        options = recipe.extraction.options
+        if recipe.cnns:
+            assert folder is not None
+            options = frames_to_keep(recipe, upstream, folder)
+        found = extract(
+            self._clips,
+            upstream,
+            detector,
+            statistics=statistics,
+            store=folder,
+            options=options,
+            on_progress=lambda state: self._tell(f"extracting: {state.sentence()}", state.done, state.total),
+        )
+        return _Encoded(upstream, detector, found, folder)
+
+    def _measure(self, which: FunctionalSet, store: str | Path | None) -> Functionals:
+        return functionals(
+            self._clips,
+            which,
+            store=store,
+            on_progress=lambda state: self._tell(
+                f"openSMILE, {which}: {state.sentence()}", state.done, state.total
+            ),
+        )
+
+    def train(self, split: Split) -> tuple[dict[str, Scores], dict[str, Any]]:
+        """Train all systems; return the probabilities of each, and what is told of them.
+
+        Parameters
+        ----------
+        split
+            Of the clips :attr:`rows`.
+        """
+        scores: dict[str, Scores] = {}
+        told: dict[str, Any] = {}
+        self._train_pooled(split, scores, told)
+        self._train_svms(split, scores, told)
+        if self._cnns is not None:
+            assert self._encoded is not None
+            one = self._encoded
+            assert one.folder is not None
+            found, told["cnns"] = self._cnns.train(
+                split,
+                [self._clips[row] for row in self.rows[positions(split)].tolist()],
+                one.found,
+                self._rows_of(one.found.rows, split),
+                one.upstream,
+                one.detector,
+                one.folder,
+            )
+            scores |= found
+        return scores, told
+
+    def _rows_of(self, rows: npt.NDArray[np.int64], split: Split) -> npt.NDArray[np.int64]:
+        """Return where the clips of a split stand among ``rows``, which some features have."""
+        return np.searchsorted(rows, self.rows[positions(split)])
+
+    def _train_pooled(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
+        recipe, steps = self._recipe, {}
+        for i, (name, system) in enumerate(recipe.systems.items()):
+            assert self._encoded is not None
+            self._tell("training", i, len(recipe.systems))
+            found = self._encoded.found
+            features = found.features.select(self._rows_of(found.rows, split))
+            fitted = train_frozen(
+                features.matrix(system.statistics),
+                targets(split),
+                split.folds,
+                recipe.seeds,
+                len(split.protocol.classes),
+                recipe.training.options,
+            )
+            scores[name] = probabilities(fitted.logits)
+            steps[name] = fitted.steps.tolist()
+        if steps:
+            told["steps"] = steps
+
+    def _train_svms(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
+        chosen = {}
+        for name, system in self._recipe.svms.items():
+            fitted = train_svm(
+                self._numbers(system, split),
+                targets(split),
+                split.folds,
+                len(split.protocol.classes),
+                system.svm,
+                on_fold=partial(self._tell, f"training {name}"),
+            )
+            scores[name] = probabilities(fitted.logits)[None]  # (1, clips, classes): nothing is drawn
+            chosen[name] = [_choice(one) for one in fitted.chosen]
+        if chosen:
+            told["svms"] = chosen
+
+    def _numbers(self, system: SvmSection, split: Split) -> npt.NDArray[np.float32]:
+        """Return one row of numbers a clip, ``(clips, dim)``."""
+        if system.functionals is not None:
+            found = self._functionals[system.functionals]
+            return found.values[self._rows_of(found.rows, split)]
+        assert self._encoded is not None
+        pooled = self._encoded.found
+        features = pooled.features.select(self._rows_of(pooled.rows, split))
+        return features.matrix(system.statistics).reshape(len(split.table), -1)
+
+
+def _choice(one: SvmChoice) -> dict[str, Any]:
+    """Return what development chose, for JSON."""
+    return {
+        name: rounded(value) if isinstance(value, float) else value for name, value in asdict(one).items()
+    }
