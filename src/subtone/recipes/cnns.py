@@ -38,7 +38,8 @@ from subtone.training.end_to_end.options import FitOptions, binding
 from subtone.training.heard import Taught
 from subtone.training.segments.image_cnn import ImageCNN, load_image_cnn
 from subtone.training.segments.source import MOMENTS, EachAlone, Source, WithinClips
-from subtone.training.segments.train import SegmentSystem, train_segments
+from subtone.training.segments.system import SegmentSystem
+from subtone.training.segments.train import train_segments
 from subtone.training.segments.windows import SegmentOptions, Windows, cut
 from subtone.upstreams import Upstream
 

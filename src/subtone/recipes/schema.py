@@ -19,7 +19,7 @@ from subtone.recipes.section import Section
 from subtone.recipes.systems import SvmSection, SystemSection
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions
 from subtone.training.options import ClassWeights, FrozenOptions
-from subtone.training.segments.train import SegmentSystem
+from subtone.training.segments.system import SegmentSystem
 
 #: What both generators of random numbers take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -264,7 +264,7 @@ class Recipe(Section):
     svms
         Name → a support vector machine, and on what.
     cnns
-        Name → a network on short segments of feature maps; see :class:`subtone.training.segments.SegmentSystem`.
+        Name → a network on short segments of feature maps; see :class:`subtone.training.segments.system.SegmentSystem`.
     networks
         Name → what is trained on fine-tuned upstreams, in the place of ``systems``.
     published

@@ -106,9 +106,10 @@ class SegmentNetwork(nn.Module):
         return joined(logits.float(), owner, len(batch.targets), self.decision, scores)
 
     def _encoded(self, maps: Tensor) -> Tensor:
-        # Standardised and mixed in one sum over the layers: what does not depend on the frame is taken off at the end.
-        weights = self.mix.softmax(0)[:, None] / self.scale  # (layers, dim)
-        mixed = (maps * weights[:, None]).sum(1) - (self.mean * weights).sum(0)  # (segments, frames, dim)
+        inverse = 1 / self.scale  # (layers, dim)
+        maps = torch.addcmul((-self.mean * inverse)[:, None], maps, inverse[:, None])
+        # As a product, which goes over the maps once; multiplied and summed up, they would be written twice.
+        mixed = torch.einsum("l,slfd->sfd", self.mix.softmax(0), maps)  # (segments, frames, dim)
         if isinstance(self.encoder, ImageCNN):
             mixed = mixed.transpose(1, 2)[:, None]  # a picture: features upwards, time to the right
         vectors: Tensor = self.encoder(mixed)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor
 
-from subtone.errors import nearest
 from subtone.training.end_to_end.fit import Fitted, fit
 from subtone.training.end_to_end.logs import FitProgress
 from subtone.training.end_to_end.network import Batch
@@ -23,59 +19,16 @@ from subtone.training.end_to_end.options import FitOptions
 from subtone.training.end_to_end.plan import Piece, Plan, ordered
 from subtone.training.end_to_end.task import ParameterGroup
 from subtone.training.end_to_end.weighing import class_weights
-from subtone.training.options import STRICT, OptionError
-from subtone.training.segments.decision import Decision
 from subtone.training.segments.image_cnn import ImageCNN
-from subtone.training.segments.network import ImageOptions, SegmentNetwork
+from subtone.training.segments.network import SegmentNetwork
+from subtone.training.segments.saving import save_network
 from subtone.training.segments.source import Source
-from subtone.training.segments.stack import StackOptions
-from subtone.training.segments.windows import Rows, SegmentOptions
-from subtone.upstreams.files import appears_whole
+from subtone.training.segments.system import SegmentSystem
+from subtone.training.segments.windows import Rows
 
 WEIGHTS = "network.safetensors"
 HEAD, WHOLE = "head", "whole"
 """Folders of the two stages of a pre-trained network."""
-
-
-@dataclass(frozen=True)
-class SegmentSystem:
-    """What one system on segments is.
-
-    Parameters
-    ----------
-    segments
-        How clips are cut.
-    layer
-        The one layer of the upstream that is taken, counted from 0, or from -1 backwards; null learns a mix of all.
-    network
-        Convolutions that are declared here; null, with null ``images``, takes the usual ones.
-    images
-        A CNN pre-trained on images, in the place of ``network``.
-    decision
-        How the segments of a clip are joined.
-    """
-
-    segments: SegmentOptions = field(default_factory=SegmentOptions)
-    layer: int | None = None
-    network: StackOptions | None = None
-    images: ImageOptions | None = None
-    decision: Decision = "mean"
-
-    __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        """Refuse two networks, and values out of range."""
-        if self.network is not None and self.images is not None:
-            raise OptionError("either network or images is given, not both")
-        if self.decision not in get_args(Decision):
-            raise OptionError(
-                f"decision {self.decision!r} is not known; {nearest(self.decision, get_args(Decision))}"
-            )
-
-    @property
-    def encoder(self) -> StackOptions | ImageOptions:
-        """What encodes a segment."""
-        return self.images or self.network or StackOptions()
 
 
 @dataclass(frozen=True)
@@ -169,13 +122,7 @@ def train_segments(
     logits = score_clips(network, source, score, options.batch_s)
     whole = np.full((len(targets), classes), np.nan, np.float32)
     whole[score] = logits
-    about = {"shape": source.shape, "classes": classes, "system": asdict(system)}
-    with appears_whole(folder / WEIGHTS) as partial:
-        save_file(
-            {name: value.contiguous() for name, value in network.state_dict().items()},
-            partial,
-            {"about": json.dumps(about)},
-        )
+    save_network(network, system, folder / WEIGHTS)
     return SegmentRun(whole, network, tuple(stages))
 
 
