@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from subtone.errors import StoreError, UsageError
 from subtone.extraction.frames import FramePlace, Half
@@ -21,6 +22,10 @@ from subtone.speech import SpeechSegments
 
 #: Pieces that are open at a time; systems allow a process a thousand files or so.
 OPEN_FILES = 128
+#: Statistics that :meth:`FeatureMaps.moments` is taken of, and how many clips at a time.
+_MOMENTS, _BLOCK = ("gap_mean", "gap_std"), 256
+
+Moment = npt.NDArray[np.float64]
 
 
 class FeatureMaps:
@@ -70,6 +75,7 @@ class FeatureMaps:
 
     def __init__(self, store: FeatureStore, keys: Sequence[str], layers: Sequence[int] | None = None) -> None:
         kept = store.frame_layers
+        self._store, self._keys = store, tuple(keys)
         self._places = store.frame_places(keys)
         self.layers = kept if layers is None else tuple(layers)
         for layer in self.layers:
@@ -107,6 +113,38 @@ class FeatureMaps:
             if first < last:
                 self._copy(place, first - place.first, wanted[:, first - start : last - start])
         return wanted
+
+    def moments(self, clips: npt.NDArray[np.int64]) -> tuple[Moment, Moment]:
+        """Return mean and deviation of each feature over all frames of some clips, ``(layers, dim)`` float64 each.
+
+        Taken of what the store has pooled: the frames need not be read for it.
+
+        Raises
+        ------
+        StoreError
+            If a shard is damaged.
+        UsageError
+            If no clip is named.
+        """
+        if not len(clips):
+            raise UsageError("moments are taken of one clip at least")
+        layers = list(self.layers)
+        count = 0.0
+        mean, spread = np.zeros((len(layers), self.dim)), np.zeros((len(layers), self.dim))
+        for first in range(0, len(clips), _BLOCK):
+            block = [self._keys[clip] for clip in clips[first : first + _BLOCK].tolist()]
+            pooled = self._store.get(block, _MOMENTS)
+            means, deviations = (pooled.statistics[name][:, layers].astype(np.float64) for name in _MOMENTS)
+            weights = pooled.num_frames.astype(np.float64)  # (clips,)
+            here = np.einsum("c,cld->ld", weights, means) / weights.sum()
+            within = np.einsum("c,cld->ld", weights, np.square(deviations) + np.square(means - here))
+            # The spreads of two parts add, and that of their means comes on top (Chan et al. 1983).
+            total = count + weights.sum()
+            apart = here - mean
+            spread += within + np.square(apart) * (count * weights.sum() / total)
+            mean += apart * (weights.sum() / total)
+            count = total
+        return mean, np.sqrt(spread / count)
 
     def _copy(self, place: FramePlace, first: int, into: Half) -> None:
         """Fill ``into (layers, n, dim)`` with the frames of a run from its frame ``first`` on."""

@@ -20,7 +20,6 @@ from subtone.extraction import (
     ExtractionOptions,
     FeatureMaps,
     FeatureStore,
-    PooledFeatures,
     extract,
 )
 from subtone.extraction.progress import duration
@@ -37,7 +36,7 @@ from subtone.training.end_to_end.launching import alone
 from subtone.training.end_to_end.options import FitOptions, binding
 from subtone.training.heard import Taught
 from subtone.training.segments.image_cnn import ImageCNN, load_image_cnn
-from subtone.training.segments.source import MOMENTS, EachAlone, Source, WithinClips
+from subtone.training.segments.source import EachAlone, Source, WithinClips
 from subtone.training.segments.system import SegmentSystem
 from subtone.training.segments.train import train_segments
 from subtone.training.segments.windows import SegmentOptions, Windows, cut
@@ -169,7 +168,7 @@ class Cnns:
             for number, fold in enumerate(split.folds)
         ]
         sources = _Sources(
-            self._recipe, clips, keys, found.features.select(rows), upstream, detector, store, self._tell
+            self._recipe, clips, keys, found.features.num_samples[rows], upstream, detector, store, self._tell
         )
         took: list[float] = []
         for at, job in enumerate(jobs):
@@ -260,13 +259,13 @@ class _Sources:
         recipe: Recipe,
         clips: Sequence[Clip],
         keys: Sequence[str],
-        pooled: PooledFeatures,
+        num_samples: Rows,
         upstream: Upstream,
         detector: Detector,
         store: str | Path,
         tell: OnProgress,
     ) -> None:
-        self._recipe, self._clips, self._keys, self._pooled = recipe, clips, keys, pooled
+        self._recipe, self._clips, self._keys, self._num_samples = recipe, clips, keys, num_samples
         self._upstream, self._detector, self._folder, self._tell = upstream, detector, store, tell
         self._known: dict[tuple[SegmentOptions, tuple[int, ...]], Source] = {}
         self._maps: list[FeatureMaps] = []
@@ -286,7 +285,7 @@ class _Sources:
         ]
         windows = cut(maps.lengths.tolist(), speech, grid.hop / grid.sample_rate_hz, options)
         if options.context == "clip":
-            return WithinClips(maps, windows, self._pooled)
+            return WithinClips(maps, windows)
         return self._alone(windows, layers)
 
     def _opened(self, keys: Sequence[str], layers: tuple[int, ...]) -> FeatureMaps:
@@ -300,7 +299,7 @@ class _Sources:
         rate = self._upstream.grid.sample_rate_hz
         for clip, start in zip(windows.clips.tolist(), windows.starts.tolist(), strict=True):
             whole = self._clips[clip]
-            begins, length_s = start * windows.hop_s, int(self._pooled.num_samples[clip]) / rate
+            begins, length_s = start * windows.hop_s, int(self._num_samples[clip]) / rate
             ends = begins + windows.frames * windows.hop_s
             if start == 0 and ends >= length_s:  # which is encoded already
                 parts.append(whole)
@@ -310,7 +309,7 @@ class _Sources:
             parts,
             self._upstream,
             self._detector,
-            statistics=MOMENTS,
+            statistics=(),
             store=self._folder,
             options=self._recipe.extraction.options,  # whose layers are those that the store keeps
             on_progress=lambda state: self._tell(
@@ -322,7 +321,7 @@ class _Sources:
                 f"{len(found.failed)} of {len(parts)} segments cannot be encoded by themselves: "
                 f"{found.failed[0].message}"
             )
-        return EachAlone(self._opened(found.keys, layers), windows, found.features)
+        return EachAlone(self._opened(found.keys, layers), windows)
 
     def close(self) -> None:
         for maps in self._maps:

@@ -32,7 +32,6 @@ from subtone.recipes.systems import SvmSection
 from subtone.speech import Detector, get_detector
 from subtone.training import train_frozen
 from subtone.training.heard import Taught, taught_on
-from subtone.training.segments.source import MOMENTS
 from subtone.training.svm import SvmChoice, train_svm
 from subtone.upstreams import Upstream
 
@@ -187,8 +186,7 @@ class _Run:
 
     def _encode(self, store: str | Path | None) -> _Encoded | None:
         recipe = self._recipe
-        statistics = tuple(dict.fromkeys([*recipe.statistics, *(MOMENTS if recipe.cnns else ())]))
-        if not statistics:
+        if not recipe.needs_upstream:
             return None
         (name,) = recipe.upstreams
         upstream = upstreams.load(name, device=self._device)
@@ -202,7 +200,7 @@ class _Run:
             self._clips,
             upstream,
             detector,
-            statistics=statistics,
+            statistics=recipe.statistics,  # networks on segments take theirs from the store as they need them
             store=folder,
             options=options,
             on_progress=lambda state: self._tell(f"extracting: {state.sentence()}", state.done, state.total),

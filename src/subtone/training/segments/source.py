@@ -11,13 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subtone.extraction import FeatureMaps, PooledFeatures
+from subtone.extraction import FeatureMaps
 from subtone.training.segments.windows import Rows, Windows
 
 Half = npt.NDArray[np.float16]
-
-#: What :func:`moments` needs of pooled features.
-MOMENTS = ("gap_mean", "gap_std")
 
 
 class Source(Protocol):
@@ -51,13 +48,10 @@ class WithinClips:
         Of the clips.
     windows
         Their segments.
-    pooled
-        Of the clips, with :data:`MOMENTS`.
     """
 
     maps: FeatureMaps
     windows: Windows
-    pooled: PooledFeatures
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,7 +73,7 @@ class WithinClips:
 
     def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
         """Return mean and deviation; see :class:`Source`."""
-        return moments(self.pooled, self.maps.layers, clips)
+        return _tensors(self.maps.moments(clips))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +86,10 @@ class EachAlone:
         One clip a segment.
     windows
         The segments, as they were cut.
-    pooled
-        One row a segment, with :data:`MOMENTS`.
     """
 
     maps: FeatureMaps
     windows: Windows
-    pooled: PooledFeatures
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,20 +107,12 @@ class EachAlone:
 
     def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
         """Return mean and deviation; see :class:`Source`."""
-        return moments(self.pooled, self.maps.layers, self.windows.of(clips))
+        return _tensors(self.maps.moments(self.windows.of(clips)))
 
 
-def moments(pooled: PooledFeatures, layers: Sequence[int], rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each feature over all frames of some rows, ``(layers, dim)`` each.
-
-    Taken of what was pooled: the frames need not be read for it.
-    """
-    counts = pooled.num_frames[rows].astype(np.float64)[:, None, None]
-    mean = pooled.statistics["gap_mean"][rows][:, list(layers)].astype(np.float64)  # (rows, layers, dim)
-    deviation = pooled.statistics["gap_std"][rows][:, list(layers)].astype(np.float64)
-    overall = (counts * mean).sum(0) / counts.sum()
-    variance = (counts * (np.square(deviation) + np.square(mean - overall))).sum(0) / counts.sum()
-    return torch.from_numpy(overall).float(), torch.from_numpy(np.sqrt(variance)).float()
+def _tensors(found: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
+    mean, deviation = found
+    return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
 
 
 def _room(source: WithinClips | EachAlone, segments: int) -> Half:
