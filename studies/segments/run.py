@@ -41,13 +41,14 @@ class Cell:
         return f"{self.corpus}-{self.classes}/{self.recipe}"
 
 
-def transfer() -> tuple[str, ...]:
-    """Return what makes ``transfer-cnn`` one of each length."""
+def transfer(classes: str) -> tuple[str, ...]:
+    """Return what makes ``transfer-cnn`` one of each length; of two lengths for the common four, to spare time."""
     images = "{weights: subtone-pictures, head_epochs: 3, learning_rate: 0.0003}"
     segments = "{{length_s: {}, overlap: 0.5, min_speech: 0.5}}"
     made = (
         f"transfer-cnn-{name}: {{segments: {segments.format(length)}, images: {images}}}"
         for name, length in LENGTHS.items()
+        if classes == "all" or name in ("1s", "3s")
     )
     return (f"cnns={{{', '.join(made)}}}",)
 
@@ -66,7 +67,7 @@ def cells(names: list[str]) -> Iterator[Cell]:
             which = (FOUR,) if classes == "four" else ()
             yield Cell(name, classes, "segment-cnn", which)
             yield Cell(name, classes, "svm-egemaps", which)
-            yield Cell(name, classes, "transfer-cnn", (*which, *transfer()))
+            yield Cell(name, classes, "transfer-cnn", (*which, *transfer(classes)))
         for name in names:
             if classes == "all" and name in ALONE:
                 yield Cell(name, classes, "segment-cnn-alone", alone())

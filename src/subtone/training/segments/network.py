@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from subtone.training.end_to_end.network import Batch
 from subtone.training.options import STRICT, OptionError
@@ -33,7 +35,7 @@ class ImageOptions:
     __pydantic_config__ = STRICT
 
     weights: str = "subtone-pictures"
-    head_epochs: int = 5
+    head_epochs: int = 3
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
@@ -83,6 +85,9 @@ class SegmentNetwork(nn.Module):
         self.linear = nn.Linear(self.encoder.dim, classes)
         self.scores = SegmentScores(self.encoder.dim) if decision == "attention" else None
         self.decision: Decision = decision
+        for part in self.modules():
+            if isinstance(part, _BatchNorm):
+                part.register_forward_pre_hook(_spare)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
         """Centre and scale features by these, ``(layers, dim)``; one that never varies is only centred."""
@@ -102,7 +107,7 @@ class SegmentNetwork(nn.Module):
         logits: Tensor = self.linear(vectors)
         if self.training and self.decision != "attention":
             return logits
-        scores = None if self.scores is None else self.scores(vectors)
+        scores = None if self.scores is None else self.scores(vectors).float()
         return joined(logits.float(), owner, len(batch.targets), self.decision, scores)
 
     def _encoded(self, maps: Tensor) -> Tensor:
@@ -114,3 +119,12 @@ class SegmentNetwork(nn.Module):
             mixed = mixed.transpose(1, 2)[:, None]  # a picture: features upwards, time to the right
         vectors: Tensor = self.encoder(mixed)
         return vectors
+
+
+def _spare(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Let a batch norm that is given one number a channel, which has no deviation, take those it has learned.
+
+    One small segment alone in a batch would end the training otherwise. ``train`` calls the norm back.
+    """
+    if norm.training and inputs[0].numel() == inputs[0].shape[1]:
+        norm.eval()

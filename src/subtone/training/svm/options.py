@@ -41,7 +41,7 @@ class SvmOptions:
 
     kernels: tuple[Kernel, ...] = ("rbf", "linear")
     costs: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
-    gammas: tuple[float, ...] = (0.1, 1.0, 10.0)
+    gammas: tuple[float, ...] = (0.1, 0.3, 1.0)
     class_weights: ClassWeights = "balanced"
     refit: bool = True
 
