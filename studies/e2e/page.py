@@ -20,6 +20,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import yaml
 
+from subtone.evaluation import holm
+
 Record = dict[str, Any]
 #: What of a result folder a reader may want to check.
 KEPT = ("metrics.json", "folds.csv", "recipe.yaml", "environment.json")
@@ -163,16 +165,6 @@ def tests(records: Mapping[str, Record]) -> list[str]:
 
 def shown(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def holm(ps: list[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979)."""
-    order = sorted(range(len(ps)), key=ps.__getitem__)
-    corrected, highest = [0.0] * len(ps), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
-        corrected[i] = highest
-    return corrected
 
 
 def verdict(records: Mapping[str, Record]) -> list[str]:

@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from subtone.evaluation import holm
+
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 5000
 PERMUTATIONS = 20_000
@@ -178,17 +180,6 @@ def paired(pairs: list[tuple[Right, Right]]) -> tuple[float, tuple[float, float]
     p = (1 + (np.abs(signs @ each) >= abs(found) - 1e-12).sum()) / (1 + PERMUTATIONS)
     low, high = np.percentile(drawn, (2.5, 97.5))
     return float(found), (float(low), float(high)), float(p)
-
-
-def holm(ps: list[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979)."""
-    order = np.argsort(ps)
-    corrected = np.empty(len(ps))
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
-        corrected[i] = highest
-    return corrected.tolist()
 
 
 def verdict(gains: list[Gain]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from subtone.evaluation.answers import soft_vote
 from subtone.evaluation.comparison import Comparison, compare
+from subtone.evaluation.correction import holm
 from subtone.evaluation.results import describe_environment, read_metrics, refuse_if_taken, write_results
 from subtone.evaluation.scoring import Evaluation, FoldScore, evaluate
 
@@ -14,6 +15,7 @@ __all__ = [
     "compare",
     "describe_environment",
     "evaluate",
+    "holm",
     "read_metrics",
     "refuse_if_taken",
     "soft_vote",

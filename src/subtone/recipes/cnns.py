@@ -36,7 +36,7 @@ from subtone.training.end_to_end.launching import alone
 from subtone.training.end_to_end.options import FitOptions, binding
 from subtone.training.heard import Taught
 from subtone.training.segments.image_cnn import ImageCNN, load_image_cnn
-from subtone.training.segments.source import EachAlone, Source, WithinClips
+from subtone.training.segments.source import EachAlone, Source, WithinClips, parts_of
 from subtone.training.segments.system import SegmentSystem
 from subtone.training.segments.train import train_segments
 from subtone.training.segments.windows import SegmentOptions, Windows, cut
@@ -295,16 +295,7 @@ class _Sources:
 
     def _alone(self, windows: Windows, layers: tuple[int, ...]) -> EachAlone:
         """Encode each segment by itself, into the same store."""
-        parts = []
-        rate = self._upstream.grid.sample_rate_hz
-        for clip, start in zip(windows.clips.tolist(), windows.starts.tolist(), strict=True):
-            whole = self._clips[clip]
-            begins, length_s = start * windows.hop_s, int(self._num_samples[clip]) / rate
-            ends = begins + windows.frames * windows.hop_s
-            if start == 0 and ends >= length_s:  # which is encoded already
-                parts.append(whole)
-            else:
-                parts.append(Clip(whole.file, whole.start_s + begins, whole.start_s + min(ends, length_s)))
+        parts = parts_of(windows, self._clips, self._num_samples / self._upstream.grid.sample_rate_hz)
         found = extract(
             parts,
             self._upstream,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from subtone.extraction import FeatureMaps
+from subtone.extraction import Clip, FeatureMaps
 from subtone.training.segments.windows import Rows, Windows
 
 Half = npt.NDArray[np.float16]
@@ -108,6 +108,30 @@ class EachAlone:
     def moments(self, clips: Rows) -> tuple[Tensor, Tensor]:
         """Return mean and deviation; see :class:`Source`."""
         return _tensors(self.maps.moments(self.windows.of(clips)))
+
+
+def parts_of(windows: Windows, clips: Sequence[Clip], lengths_s: npt.NDArray[np.float64]) -> list[Clip]:
+    """Return each segment as a clip of its own, to be encoded by itself.
+
+    Parameters
+    ----------
+    windows
+        The segments.
+    clips
+        That they were cut from.
+    lengths_s
+        ``(clips,)`` seconds of each.
+    """
+    parts = []
+    for number, start in zip(windows.clips.tolist(), windows.starts.tolist(), strict=True):
+        clip, length_s = clips[number], float(lengths_s[number])
+        begins = start * windows.hop_s
+        ends = begins + windows.frames * windows.hop_s
+        if start == 0 and ends >= length_s:
+            parts.append(clip)
+        else:
+            parts.append(Clip(clip.file, clip.start_s + begins, clip.start_s + min(ends, length_s)))
+    return parts
 
 
 def _tensors(found: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
