@@ -318,8 +318,8 @@ def how_early(records: Mapping[str, Record], all_settings: list[Setting]) -> lis
     singles = {corpus: record["single"] for corpus, record in records.items() if record["single"]}
     if singles:
         lines += [
-            "One segment that was encoded by itself, out of each clip at random (UA in %, expected), beside all segments "
-            "of a clip joined:",
+            "One segment that was encoded by itself, out of each clip at random (UA in %, expected), beside all "
+            "segments of a clip joined:",
             "",
             "| corpus | " + " | ".join(f"{n}: one, joined" for n in LENGTHS) + " |",
             "|---|" + "---|" * len(LENGTHS),
@@ -395,8 +395,8 @@ def main() -> None:
         "",
         "![UA against the length of a segment](lengths.png)",
         "",
-        "UA and WA in % with 95 % intervals over speakers, speaker-disjoint. `cnn` hears segments of feature maps of "
-        "the whole clip; of `cnn alone` each segment was encoded by itself. `gap+sap` and the SVMs hear the whole clip.",
+        "UA and WA in % with 95 % intervals over speakers, speaker-disjoint. `cnn` hears segments of feature maps "
+        "of the whole clip; of `cnn alone` each segment was encoded by itself. `gap+sap` and the SVMs hear the whole clip.",
         "",
         *tables(found),
     ]
