@@ -396,7 +396,8 @@ def main() -> None:
         "![UA against the length of a segment](lengths.png)",
         "",
         "UA and WA in % with 95 % intervals over speakers, speaker-disjoint. `cnn` hears segments of feature maps "
-        "of the whole clip; of `cnn alone` each segment was encoded by itself. `gap+sap` and the SVMs hear the whole clip.",
+        "of the whole clip; of `cnn alone` each segment was encoded by itself. `gap+sap` and the SVMs hear the whole "
+        "clip.",
         "",
         *tables(found),
     ]

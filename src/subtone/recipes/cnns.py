@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subtone.errors import RecipeError, UsageError
+from subtone.errors import RecipeError, StoreError, TrainingError, UsageError
 from subtone.extraction import (
     Clip,
     Extraction,
@@ -51,15 +52,27 @@ def frames_to_keep(recipe: Recipe, upstream: Upstream, store: str | Path) -> Ext
 
     Raises
     ------
+    StoreError
+        If there is a store that keeps others.
     UsageError
         If the upstream has no such layer.
     """
     wanted = sorted({layer for one in recipe.cnns.values() for layer in layers_of(one, upstream)})
-    kept = (FeatureStore.how(store) or {}).get("frames")
-    options = recipe.extraction.options
-    if kept and set(wanted) <= set(kept):  # more than enough is there
-        return options
-    return replace(options, frames=tuple(wanted))
+    made, options = FeatureStore.how(store), recipe.extraction.options
+    if made is None:
+        return replace(options, frames=tuple(wanted))
+    kept = made.get("frames") or []
+    if not set(wanted) <= set(kept):  # more than enough is fine
+        held = f"frames of layers {_listed(kept)} alone" if kept else "no frames"
+        raise StoreError(
+            f"{store}: holds {held}, and networks on segments (cnns) need those of {_listed(wanted)}; name another "
+            "--store folder, which they are put into, or delete this one"
+        )
+    return options
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers))
 
 
 def layers_of(system: SegmentSystem, upstream: Upstream) -> tuple[int, ...]:
@@ -199,7 +212,8 @@ class Cnns:
         fabric = alone(self._options.precision, device=self._device)
         folder = self._folder / job.folder
         wanted = targets(split)
-        claim(fabric, folder, self._about(job, split, keys, wanted, upstream), whole=self._folder)
+        with _beside_the_result():
+            claim(fabric, folder, self._about(job, split, keys, wanted, upstream), whole=self._folder)
         if (folder / SCORES).exists():
             _tidy(folder)  # what a run that was killed right then has left
             return False
@@ -317,6 +331,16 @@ class _Sources:
     def close(self) -> None:
         for maps in self._maps:
             maps.close()
+
+
+@contextmanager
+def _beside_the_result() -> Iterator[None]:
+    """Let an error of what is shared with fine-tuning say where these runs lie: with the result, never in a store."""
+    try:
+        yield
+    except TrainingError as error:
+        told = str(error).replace("give --store another folder", "give the result another folder (--out)")
+        raise TrainingError(told) from error
 
 
 def _told_of(fitted: Fitted, developed: bool) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
             inner = at[step] = {"name": inner}
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override!r}: {step!r} is a value, not a section")
-        at = inner
+        at[step] = dict(inner)  # YAML's anchors let several sections be one and the same mapping
+        at = at[step]
     at[last] = parsed
     asked = {last: parsed} if path == ["protocol"] else parsed if (path, last) == ([], "protocol") else None
     if isinstance(asked, dict):

@@ -122,6 +122,8 @@ def run(
 
 def _with_upstreams(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Return a recipe on other upstreams, as many as it has."""
+    if not recipe.needs_upstream:
+        raise RecipeError(f"recipe {recipe.name!r} looks at no upstream; leave --upstream away")
     if len(names) != len(recipe.upstreams):
         wanted = len(recipe.upstreams)
         raise RecipeError(
