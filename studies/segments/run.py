@@ -44,7 +44,7 @@ class Cell:
 def transfer(classes: str) -> tuple[str, ...]:
     """Return what makes ``transfer-cnn`` one of each length; of two lengths for the common four, to spare time."""
     images = "{weights: subtone-pictures, head_epochs: 3, learning_rate: 0.0003}"
-    segments = "{{length_s: {}, overlap: 0.5, min_speech: 0.5}}"
+    segments = "{{length_s: {}, overlap: 0.25, min_speech: 0.5}}"
     made = (
         f"transfer-cnn-{name}: {{segments: {segments.format(length)}, images: {images}}}"
         for name, length in LENGTHS.items()
@@ -68,7 +68,6 @@ def cells(names: list[str]) -> Iterator[Cell]:
             yield Cell(name, classes, "segment-cnn", which)
             yield Cell(name, classes, "svm-egemaps", which)
             yield Cell(name, classes, "transfer-cnn", (*which, *transfer(classes)))
-        for name in names:
             if classes == "all" and name in ALONE:
                 yield Cell(name, classes, "segment-cnn-alone", alone())
 
@@ -93,7 +92,9 @@ def main() -> None:
     parser.add_argument("--corpus", action="append", required=True, metavar="NAME=PATH")
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", metavar="TEXT", default="", help="runs whose folder holds this text")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="runs whose folder holds this text, e.g. -all/"
+    )
     given = parser.parse_args()
     folders = dict(one.split("=", 1) for one in given.corpus)
     given.out.mkdir(parents=True, exist_ok=True)
