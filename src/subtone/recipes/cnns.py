@@ -66,7 +66,7 @@ def frames_to_keep(recipe: Recipe, upstream: Upstream, store: str | Path) -> Ext
         held = f"frames of layers {_listed(kept)} alone" if kept else "no frames"
         raise StoreError(
             f"{store}: holds {held}, and networks on segments (cnns) need those of {_listed(wanted)}; name another "
-            "--store folder, which they are put into, or delete this one"
+            "--store folder, into which they are extracted then, or delete this one"
         )
     return options
 
