@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--only", metavar="TEXT", default="", help="runs whose folder holds this text, e.g. -all/"
+        "--only", metavar="TEXT", default="", help="runs whose folder holds this text, e.g. emodb-all"
     )
     given = parser.parse_args()
     folders = dict(one.split("=", 1) for one in given.corpus)

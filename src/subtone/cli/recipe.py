@@ -67,6 +67,7 @@ def show(name: Recipe) -> None:
     epilog=examples(
         "subtone recipe run sap --corpus ravdess=~/data/ravdess --out results/sap",
         "subtone recipe run sap --corpus emodb=~/data/emodb --upstream facebook/wav2vec2-base --out results/w2v2",
+        "subtone recipe run segment-cnn --corpus shemo=~/data/shemo --set split=random",
         "subtone recipe run e2e-ecapa --corpus iemocap=~/data/iemocap --upstream facebook/wav2vec2-base",
         "subtone recipe run ems-npc --corpus ravdess=~/data/ravdess --corpus emodb=~/data/emodb --out results/ems",
         "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
@@ -121,7 +122,7 @@ def run(
 
     A recipe that trains upstreams (e2e-..., ems-...) leaves its runs, upstreams and logs for TensorBoard included, in
     --store, or else in a folder beside DIR with .work added to its name: when it is broken off, the same command goes
-    on from there.
+    on from there. One with networks on segments (segment-cnn, transfer-cnn) has them in that folder in any case.
     """
     from subtone import recipes
     from subtone.evaluation import read_metrics
@@ -156,6 +157,10 @@ def run(
         say(f"{len(record['pretraining']['runs'])} pre-trained upstreams: {places}")
     if any(run["upstreams"] for run in record.get("finetuning", {}).values()):
         say(f"upstreams of {len(record['finetuning'])} folds: {work / 'FOLD' / 'upstreamN' / 'averaged'}")
+    if "cnns" in record:
+        jobs = sum(len(folds) for folds in record["cnns"].values())
+        networks = recipes.work_folder(folder) / record["recipe"] / "NAME" / "FOLD" / "network.safetensors"
+        say(f"{jobs} networks on segments: {networks}")
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")

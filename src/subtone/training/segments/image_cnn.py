@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from subtone.errors import UpstreamError
+from subtone.training.segments.shipped_cnn import FOLDER, SHIPPED
 from subtone.upstreams import hub
 from subtone.upstreams.checkpoint import WEIGHT_FILES, Checkpoint, load_weights, open_checkpoint
 from subtone.upstreams.content import content_digest, weights_version
 from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.registry import FAMILIES as SPEECH_FAMILIES
 
-SHIPPED = "subtone-pictures"
-"""The CNN that ships with Subtone, for where no other weights can be had."""
 FAMILIES = (
     "bit",
     "convnext",
@@ -42,7 +40,6 @@ FAMILIES = (
 LEAST_SIZE = 32
 """Pixels that a picture needs either way: by so much the networks shrink it on the way to their last map."""
 
-_ROOT = Path(str(files("subtone"))) / "training" / "segments" / "shipped"
 _SAFE = WEIGHT_FILES[0]
 _TAUGHT_ON = "subtone_taught_on"
 # Say where a checkpoint came from, how it was stored or what its head was called, not what the encoder computes.
@@ -245,7 +242,7 @@ def save_image_cnn(cnn: ImageCNN, folder: str | Path, *, dtype: torch.dtype | No
 def _open(name_or_folder: str | Path) -> Checkpoint:
     name = str(name_or_folder)
     if name == SHIPPED:
-        return open_checkpoint(_ROOT / SHIPPED, name)
+        return open_checkpoint(FOLDER, name)
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return open_checkpoint(folder, name)
