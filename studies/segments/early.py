@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from run import ALONE, LENGTHS
+from run import ALONE, ENDS
 
 from subtone import recipes, upstreams
 from subtone.evaluation import describe_environment, evaluate
@@ -198,11 +198,11 @@ def early(corpus: Corpus, encoder: Upstream, banks: Upstream) -> dict[str, Any]:
 
 
 def single(corpus: Corpus, encoder: Upstream) -> dict[str, Any]:
-    """Measure how good one segment by itself is, of each length: UA expected of one of a clip's segments at random."""
+    """Measure how good one segment by itself is, of both lengths: UA expected of one of a clip's segments at random."""
     _, maps = features(corpus, corpus.clips, encoder)
     wanted, classes = targets(corpus.split), len(corpus.split.protocol.classes)
     told = {}
-    for length in LENGTHS:
+    for length in ENDS:
         hits = np.zeros(len(wanted))
         source = None
         for number, fold in enumerate(corpus.split.folds, 1):

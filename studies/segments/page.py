@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from run import EVERY, LENGTHS
+from run import ENDS, EVERY, LENGTHS
 
 from subtone.evaluation import Comparison, compare, holm
 
@@ -321,15 +321,15 @@ def how_early(records: Mapping[str, Record], all_settings: list[Setting]) -> lis
             "One segment that was encoded by itself, out of each clip at random (UA in %, expected), beside all "
             "segments of a clip joined:",
             "",
-            "| corpus | " + " | ".join(f"{n}: one, joined" for n in LENGTHS) + " |",
-            "|---|" + "---|" * len(LENGTHS),
+            "| corpus | " + " | ".join(f"{n}: one, joined" for n in ENDS) + " |",
+            "|---|" + "---|" * len(ENDS),
         ]
         for corpus, single in singles.items():
             (one,) = [s for s in all_settings if (s.corpus, s.classes) == (corpus, "all")]
             joined = one.runs()["segment-cnn-alone"]["systems"]
             cells = [
                 f"{100 * single[f'cnn-{n}']['ua_of_one_segment']:.1f}, {100 * joined[f'cnn-{n}']['ua']:.1f}"
-                for n in LENGTHS
+                for n in ENDS
             ]
             lines.append(f"| {TITLES[corpus]} | " + " | ".join(cells) + " |")
         lines.append("")

@@ -22,7 +22,8 @@ EVERY = {"ravdess": 1, "emodb": 1, "nemo": 4, "ased": 3}
 LARGER = ("ravdess", "nemo", "ased")
 FOUR = "corpus.classes=[anger, happiness, neutral, sadness]"
 LENGTHS = {"500ms": 0.5, "1s": 1.0, "2s": 2.0, "3s": 3.0}
-#: Corpora on which segments are also encoded by themselves.
+ENDS = ("500ms", "3s")
+#: Corpora on which segments are also encoded by themselves, and the transfer CNN has every length.
 ALONE = ("emodb", "ravdess")
 
 
@@ -41,21 +42,23 @@ class Cell:
         return f"{self.corpus}-{self.classes}/{self.recipe}"
 
 
-def transfer(classes: str) -> tuple[str, ...]:
-    """Return what makes ``transfer-cnn`` one of each length; of two lengths for the common four, to spare time."""
+def transfer(every: bool) -> tuple[str, ...]:
+    """Return what makes ``transfer-cnn`` one of every length, or of two, to spare time."""
     images = "{weights: subtone-pictures, head_epochs: 3, learning_rate: 0.0003}"
     segments = "{{length_s: {}, overlap: 0.25, min_speech: 0.5}}"
     made = (
         f"transfer-cnn-{name}: {{segments: {segments.format(length)}, images: {images}}}"
         for name, length in LENGTHS.items()
-        if classes == "all" or name in ("1s", "3s")
+        if every or name in ("1s", "3s")
     )
     return (f"cnns={{{', '.join(made)}}}",)
 
 
 def alone() -> tuple[str, ...]:
-    """Return what makes ``segment-cnn`` hear each segment by itself."""
-    return tuple(f"cnns.cnn-{name}.segments.context=segment" for name in LENGTHS)
+    """Return what makes ``segment-cnn`` hear each segment by itself: the shortest and the longest, to spare time."""
+    segments = "{{length_s: {}, overlap: 0.5, min_speech: 0.5, context: segment}}"
+    made = (f"cnn-{name}: {{segments: {segments.format(LENGTHS[name])}}}" for name in ENDS)
+    return f"cnns={{{', '.join(made)}}}", "compare=[]"
 
 
 def cells(names: list[str]) -> Iterator[Cell]:
@@ -67,7 +70,7 @@ def cells(names: list[str]) -> Iterator[Cell]:
             which = (FOUR,) if classes == "four" else ()
             yield Cell(name, classes, "segment-cnn", which)
             yield Cell(name, classes, "svm-egemaps", which)
-            yield Cell(name, classes, "transfer-cnn", (*which, *transfer(classes)))
+            yield Cell(name, classes, "transfer-cnn", (*which, *transfer(classes == "all" and name in ALONE)))
             if classes == "all" and name in ALONE:
                 yield Cell(name, classes, "segment-cnn-alone", alone())
 
