@@ -15,11 +15,14 @@ import yaml
 from subtone import corpora, recipes, upstreams
 from subtone.cli.entry import run as subtone
 from subtone.errors import ProtocolError, RecipeError, StoreError, SubtoneError, TrainingError, UsageError
-from subtone.extraction import ExtractionOptions, FeatureStore, extract_to_store
+from subtone.extraction import ExtractionOptions, FeatureMaps, FeatureStore, clips_of, extract_to_store
 from subtone.recipes import cnns as cnns_room
 from subtone.recipes.data import divide, read_corpora
 from subtone.speech import get_detector
 from subtone.training.segments.saving import load_network
+from subtone.training.segments.source import WithinClips
+from subtone.training.segments.train import score_clips
+from subtone.training.segments.windows import cut
 from tests import synthetic, tiny_upstreams
 
 DETECTOR = {"name": "energy", "options": {"min_speech_s": 0.03, "min_silence_s": 0.03, "speech_pad_s": 0.0}}
@@ -152,6 +155,33 @@ def test_networks_stay_beside_the_result_and_nothing_of_their_making(finished: P
         assert (folder / "whole" / "curves.csv").exists()
         assert not [path for path in folder.rglob("*") if path.name in ("checkpoint", "epochs")]
     assert len(FeatureStore.open(work / "features")) > 24 + 24, "segments are encoded by themselves as well"
+
+
+@pytest.mark.parametrize("name", ["cnn", "attends", "square"])
+def test_a_clip_s_answer_is_that_of_the_network_of_its_fold(
+    finished: Path, every: Path, tones: Path, name: str
+) -> None:
+    recipe, work = recipes.load(every), recipes.work_folder(finished)
+    split = divide(recipe, {"manifest": tones}, read_corpora(recipe, {"manifest": tones}))
+    clips = clips_of(split.table)
+    maps = FeatureMaps(FeatureStore.open(work / "features"), [clip.key() for clip in clips])
+    grid = upstreams.load("fbank:20").grid
+    speech = [one.project(grid, int(n)) for one, n in zip(maps.speech, maps.lengths, strict=True)]
+    table = pd.read_parquet(finished / "predictions.parquet").query("system == @name")
+    told = {
+        Path(file).as_posix(): row for (file, _, _), row in zip(table.index, table.to_numpy(), strict=True)
+    }
+    at = [table.columns.get_loc(label) for label in split.protocol.classes]
+    for number, fold in enumerate(split.folds, 1):
+        folder = work / "small" / name / f"fold{number}-seed0"
+        network, system = load_network(folder / "network.safetensors")
+        source = WithinClips(maps, cut(maps.lengths.tolist(), speech, 0.01, system.segments))
+        scored = np.exp(score_clips(network, source, fold.test))
+        for row, posteriors in zip(fold.test.tolist(), scored, strict=True):
+            given = told[Path(clips[row].file).relative_to(tones.parent).as_posix()]
+            np.testing.assert_allclose(given[at].astype(float), posteriors, atol=1e-5)
+            assert given[table.columns.get_loc("truth")] == split.table["emotion"].iloc[row]
+            assert given[table.columns.get_loc("fold")] == fold.name
 
 
 def untrained(*_: Any, **__: Any) -> None:

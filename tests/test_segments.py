@@ -338,6 +338,14 @@ def test_what_is_said_for_sure_stays_finite_and_teaches() -> None:
         assert gradient.isfinite().all()
 
 
+def test_attention_of_one_clip_knows_nothing_of_that_of_others() -> None:
+    logits, owner = torch.randn(4, CLASSES), torch.tensor([0, 0, 1, 1])
+    apart = torch.tensor([-500.0, -501.0, 500.0, 501.0])
+    found = joined(logits, owner, 2, "attention", apart)
+    torch.testing.assert_close(found[:1], joined(logits[:2], owner[:2], 1, "attention", apart[:2] + 500))
+    torch.testing.assert_close(found[1:], joined(logits[2:], owner[:2], 1, "attention", apart[2:] - 500))
+
+
 def test_attention_weighs_as_it_learns() -> None:
     torch.manual_seed(0)
     vectors, attention = torch.randn(4, 5), SegmentScores(5)
@@ -716,6 +724,9 @@ def test_the_first_stage_leaves_the_pre_trained_network_as_it_is(
         if "num_batches_tracked" not in name:
             assert not torch.equal(after[name], before[name]), name
     assert [fitted.epochs for fitted in run.stages] == [2, 3]
+    assert [len(fitted.best.kept) for fitted in run.stages] == [1, 2], (
+        "a head that was tried out is not averaged"
+    )
     assert (tmp_path / WHOLE / "curves.csv").exists()
 
 
