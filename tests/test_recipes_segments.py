@@ -17,6 +17,7 @@ from subtone.cli.entry import run as subtone
 from subtone.errors import ProtocolError, RecipeError, StoreError, SubtoneError, TrainingError, UsageError
 from subtone.extraction import ExtractionOptions, FeatureMaps, FeatureStore, clips_of, extract_to_store
 from subtone.recipes import cnns as cnns_room
+from subtone.recipes import svms as svms_room
 from subtone.recipes.data import divide, read_corpora
 from subtone.speech import get_detector
 from subtone.training.segments.saving import load_network
@@ -147,11 +148,13 @@ def test_systems_of_all_kinds_stand_side_by_side_in_the_result(finished: Path, e
 def test_networks_stay_beside_the_result_and_nothing_of_their_making(finished: Path) -> None:
     work = recipes.work_folder(finished)
     assert sorted(path.name for path in work.iterdir()) == ["features", "small"]
-    assert sorted(path.name for path in (work / "small").iterdir()) == sorted(KINDS)
+    assert sorted(path.name for path in (work / "small").iterdir()) == sorted([*KINDS, "svm"])
     for name in KINDS:
         folder = work / "small" / name / "fold2-seed0"
-        network, system = load_network(folder / "network.safetensors")
-        assert network.decision == system.decision
+        network, saved_as = load_network(folder / "network.safetensors")
+        assert network.decision == saved_as.system.decision
+        assert saved_as.labels == ("anger", "happiness", "sadness")
+        assert (saved_as.upstream, saved_as.layers) == ("fbank:20", (0,))
         assert (folder / "whole" / "curves.csv").exists()
         assert not [path for path in folder.rglob("*") if path.name in ("checkpoint", "epochs")]
     assert len(FeatureStore.open(work / "features")) > 24 + 24, "segments are encoded by themselves as well"
@@ -174,8 +177,8 @@ def test_a_clip_s_answer_is_that_of_the_network_of_its_fold(
     at = [table.columns.get_loc(label) for label in split.protocol.classes]
     for number, fold in enumerate(split.folds, 1):
         folder = work / "small" / name / f"fold{number}-seed0"
-        network, system = load_network(folder / "network.safetensors")
-        source = WithinClips(maps, cut(maps.lengths.tolist(), speech, 0.01, system.segments))
+        network, saved_as = load_network(folder / "network.safetensors")
+        source = WithinClips(maps, cut(maps.lengths.tolist(), speech, 0.01, saved_as.system.segments))
         scored = np.exp(score_clips(network, source, fold.test))
         for row, posteriors in zip(fold.test.tolist(), scored, strict=True):
             given = told[Path(clips[row].file).relative_to(tones.parent).as_posix()]
@@ -196,14 +199,17 @@ def test_with_the_result_deleted_the_same_call_trains_nothing_again(
     before = json.loads((finished / "metrics.json").read_text())
     shutil.rmtree(tmp_path / "result")
     monkeypatch.setattr(cnns_room, "train_segments", untrained)
+    monkeypatch.setattr(svms_room, "train_svm", untrained)
     again = run(every, tones, tmp_path / "result")
     assert figures(again) == figures(before)
     assert again["cnns"] == before["cnns"]
+    assert again["svms"] == before["svms"]
     with pytest.raises(AssertionError, match="trained again"):
         run(every, tones, tmp_path / "result", "seeds=[0, 1]", overwrite=True)
     for setting, told in (
         ("downstream.epochs=3", r"another downstream\.epochs \(2, now 3\)"),
         ("cnns.cnn.network.dropout=0.5", r"another settings\.network\.dropout"),
+        ("svms.svm.svm.costs=[2.0]", r"another settings\.costs \(\[1\.0\], now \[2\.0\]\)"),
         ("detector.options.min_speech_s=0.04", "detector"),
     ):
         with pytest.raises(SubtoneError, match=told) as caught:
@@ -212,7 +218,7 @@ def test_with_the_result_deleted_the_same_call_trains_nothing_again(
         if isinstance(caught.value, TrainingError):
             assert "--out" in str(caught.value)
             assert "--store" not in str(caught.value)
-            assert f"delete {tmp_path / 'result.work' / 'small'} to begin anew" in str(caught.value)
+            assert f"or delete {tmp_path / 'result.work' / 'small'}" in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +382,9 @@ def test_svms_on_functionals_need_no_upstream_and_run_beside_pooled_features(
     assert record["systems"]["svm-pooled"]["ua"] > 0.8
     assert [one["kernel"] for one in record["svms"]["svm-egemaps"]] == ["linear", "linear"]
     assert record["comparisons"][0]["a"] == "svm-egemaps"
-    assert not (tmp_path / "a.work").exists(), "all that is computed lies in the store"
+    assert [path.name for path in (tmp_path / "a.work").iterdir()] == ["svm-egemaps"], (
+        "features are in the store"
+    )
 
     functionals = (
         f"svm-egemaps: {{features: egemaps, svm: {grid}}}, svm-compare: {{features: compare, svm: {grid}}}"
@@ -442,6 +450,7 @@ def test_clips_of_no_test_fold_are_not_scored(one: Path, tones: Path, tmp_path: 
         ("segment-cnn", "cnns.cnn-1.decision=mean", r"no cnn 'cnn-1'; did you mean 'cnn-1s'\?; to add one"),
         ("svm-egemaps", "svms.svm-egemap.svm.costs=[1]", r"no svm 'svm-egemap'; did you mean 'svm-egemaps'"),
         ("segment-cnn", "splits.rand.k=3", r"no split 'rand'; did you mean 'random'"),
+        ("segment-cnn", "downstream.dropout=0.5", r"downstream\.dropout: .*network\.dropout"),
         ("segment-cnn", "cnns.a/b={}", "'a/b' cannot be part of a folder's name"),
         ("segment-cnn", "name=features", "'features' cannot be the folder of what is trained"),
         ("segment-cnn", "extraction.leave_out_silence_s=0.1", None),
@@ -509,6 +518,19 @@ def test_a_setting_of_one_network_changes_no_other() -> None:
     assert changed.cnns["cnn-500ms"].network == plain.cnns["cnn-500ms"].network
     for name in ("cnn-2s", "cnn-3s"):
         assert changed.cnns[name] == plain.cnns[name]
+
+
+def test_what_a_split_is_called_by_stays_whatever_is_asked_of_the_protocol() -> None:
+    recipe = recipes.load("segment-cnn", ["protocol.folds=leave-one-speaker-out", "protocol.k=3"])
+    assert recipe.protocols["iemocap"].folds == "leave-one-speaker-out"
+    assert {name: (one.folds, one.k) for name, one in recipe.splits.items()} == {
+        "speaker-disjoint": ("group-k-fold", 3),
+        "random": ("random-k-fold", 3),
+    }
+    with pytest.raises(
+        RecipeError, match=r"split 'random' says how clips are divided; set splits\.random\.folds"
+    ):
+        recipes.load("segment-cnn", ["split=random", "protocol.folds=leave-one-speaker-out"])
 
 
 def test_a_recipe_that_does_not_fine_tune_is_run_by_one_process(
