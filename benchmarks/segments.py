@@ -29,8 +29,8 @@ import torch
 from subtone import recipes, upstreams
 from subtone.evaluation import describe_environment
 from subtone.extraction import FeatureMaps, FeatureStore, PooledFeatures, clips_of, extract
-from subtone.recipes.cnns import frames_to_keep
 from subtone.recipes.data import read_corpora
+from subtone.recipes.segment_sources import frames_to_keep
 from subtone.speech import SpeechSegments, get_detector
 from subtone.training.end_to_end.launching import alone
 from subtone.training.end_to_end.network import Batch
@@ -94,7 +94,7 @@ def epoch(source: Source, targets: np.ndarray, folder: Path) -> float:
 def plain(source: Source, maps: torch.Tensor, targets: np.ndarray) -> float:
     """Return the seconds of the same epoch from memory, ``maps (segments, layers, frames, dim)`` float16."""
     system = SegmentSystem()
-    network = SegmentNetwork(source.shape, int(targets.max()) + 1, system.encoder, system.decision)
+    network = SegmentNetwork(source.shape, int(targets.max()) + 1, system.encoder(), system.decision)
     network.standardise(*source.moments(np.arange(len(targets))))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     wanted = torch.from_numpy(targets[source.windows.clips])

@@ -102,6 +102,14 @@ def features(corpus: Corpus, clips: list[Clip], upstream: Upstream) -> tuple[Ext
     return found, FeatureMaps(FeatureStore.open(store), found.keys)
 
 
+def measures(clips: list[Clip], store: Path) -> Scores:
+    """Return openSMILE's eGeMAPS functionals, kept in the store of the study."""
+    found = functionals(clips, "egemaps", store=store)
+    if found.failed:
+        raise SystemExit(found.failed[0].message)
+    return found.values
+
+
 def segments(maps: FeatureMaps, upstream: Upstream, system: SegmentSystem) -> Windows:
     """Cut clips as a system does."""
     grid = upstream.grid
@@ -125,8 +133,8 @@ def by_networks(corpus: Corpus, run: str, name: str, maps: FeatureMaps, upstream
     scores = np.empty((len(maps), len(corpus.split.protocol.classes)), np.float32)
     for number, fold in enumerate(corpus.split.folds, 1):
         folder = corpus.runs / f"{run}.work" / run / name / f"fold{number}-seed0"
-        network, system = load_network(folder / "network.safetensors")
-        source = WithinClips(maps, segments(maps, upstream, system))
+        network, saved_as = load_network(folder / "network.safetensors")
+        source = WithinClips(maps, segments(maps, upstream, saved_as.system))
         scores[fold.test] = score_clips(network, source, fold.test)
     return scores
 
@@ -153,9 +161,12 @@ def early(corpus: Corpus, encoder: Upstream, banks: Upstream) -> dict[str, Any]:
         whole.features.matrix(POOLED), wanted, split.folds, [0], classes, recipe.training.options
     )
     store = corpus.out / "stores" / corpus.name
-    made = functionals(corpus.clips, "egemaps", store=store)
     machine = train_svm(
-        made.values, wanted, split.folds, classes, recipes.load("svm-egemaps").svms["svm-egemaps"].svm
+        measures(corpus.clips, store),
+        wanted,
+        split.folds,
+        classes,
+        recipes.load("svm-egemaps").svms["svm-egemaps"].svm,
     )
 
     def by_pooling(found: Extraction) -> Scores:
@@ -168,7 +179,7 @@ def early(corpus: Corpus, encoder: Upstream, banks: Upstream) -> dict[str, Any]:
         return scores
 
     def by_machine(clips: list[Clip]) -> Scores:
-        values = functionals(clips, "egemaps", store=store).values
+        values = measures(clips, store)
         scores = np.empty((len(values), classes), np.float32)
         for number, fold in enumerate(split.folds):
             scores[fold.test] = machine.models[number].logits(values[fold.test])
@@ -207,11 +218,11 @@ def single(corpus: Corpus, encoder: Upstream) -> dict[str, Any]:
         source = None
         for number, fold in enumerate(corpus.split.folds, 1):
             run = corpus.runs / "segment-cnn-alone.work" / "segment-cnn" / f"cnn-{length}"
-            network, system = load_network(run / f"fold{number}-seed0" / "network.safetensors")
+            network, saved_as = load_network(run / f"fold{number}-seed0" / "network.safetensors")
             if source is None:
-                windows = segments(maps, encoder, system)
+                windows = segments(maps, encoder, saved_as.system)
                 lengths_s = np.array([one.num_samples / one.sample_rate_hz for one in maps.speech])
-                _, alone = features(corpus, parts_of(windows, corpus.clips, lengths_s), encoder)
+                _, alone = features(corpus, parts_of(windows, corpus.clips, lengths_s, encoder.grid), encoder)
                 source = EachAlone(alone, windows)
             for clip in fold.test.tolist():
                 rows = source.windows.of(np.array([clip]))

@@ -155,6 +155,8 @@ def extract(
     for name in names:
         if name not in STATISTICS:
             raise UsageError(f"statistic {name!r} is not known; {nearest(name, STATISTICS)}")
+    if not names and store is None:
+        raise UsageError("neither a statistic nor a store is named: nothing would be left of the clips")
     began = time.perf_counter()
     run = _Run(upstream, detector, names if store is None else tuple(STATISTICS), store, options)
     run.over(list(clips), on_progress)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +15,22 @@ from subtone import upstreams
 from subtone.corpora.several import left_out
 from subtone.errors import RecipeError
 from subtone.evaluation import describe_environment, write_results
-from subtone.extraction import Clip, Extraction, Failure, clips_of, extract
-from subtone.extraction.functionals import Functionals, FunctionalSet, functionals
+from subtone.extraction import Clip, Failure, clips_of, extract
+from subtone.extraction.functionals import Functionals, FunctionalSet, Smile, functionals
 from subtone.protocols import Split
-from subtone.recipes.cnns import Cnns, frames_to_keep
+from subtone.recipes.cnns import Cnns
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.published import beside
 from subtone.recipes.schema import Recipe
-from subtone.recipes.scores import rounded
+from subtone.recipes.segment_sources import Encoded, frames_to_keep
+from subtone.recipes.svms import fit_machine
 from subtone.recipes.systems import SvmSection
-from subtone.speech import Detector, get_detector
+from subtone.speech import get_detector
 from subtone.training import train_frozen
 from subtone.training.heard import Taught, taught_on
-from subtone.training.svm import SvmChoice, train_svm
-from subtone.upstreams import Upstream
 
 
 def run_frozen(
@@ -112,16 +109,6 @@ def run_frozen(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Encoded:
-    """What an upstream gave."""
-
-    upstream: Upstream
-    detector: Detector
-    found: Extraction
-    folder: str | Path | None
-
-
 class _Run:
     """One run: the features of all clips that every system can use, and the systems trained on them."""
 
@@ -138,9 +125,11 @@ class _Run:
         self._tell = tell
         self._clips: list[Clip] = clips_of(table)
         self._cnns = Cnns(recipe, work, device, tell) if recipe.cnns else None
+        sets = dict.fromkeys(one.functionals for one in recipe.svms.values() if one.functionals)
+        for which in sets:  # a missing extra is told now, not after hours of extraction
+            Smile(which)
         began = time.perf_counter()
         self._encoded = self._encode(store)
-        sets = dict.fromkeys(one.functionals for one in recipe.svms.values() if one.functionals)
         kept = store if store is not None else work
         self._functionals: dict[FunctionalSet, Functionals] = {
             which: self._measure(which, kept) for which in sets
@@ -161,9 +150,17 @@ class _Run:
     def failed(self) -> list[Failure]:
         """Clips that are left out of all systems, each once."""
         failures = [] if self._encoded is None else [*self._encoded.found.failed]
+        lacking = set() if self._encoded is None else self._lacking(self._encoded.found.rows)
         for one in self._functionals.values():
-            failures += one.failed
-        return list({failure.file: failure for failure in reversed(failures)}.values())[::-1]
+            missing = self._lacking(one.rows)
+            # In the order of the clips, as failures are told.
+            failures += [f for row, f in zip(sorted(missing), one.failed, strict=True) if row not in lacking]
+            lacking |= missing
+        return failures
+
+    def _lacking(self, rows: npt.NDArray[np.int64]) -> set[int]:
+        """Return the clips that are not among ``rows``."""
+        return set(range(len(self._clips))) - set(rows.tolist())
 
     @property
     def taught(self) -> list[Taught]:
@@ -184,7 +181,7 @@ class _Run:
             told["functionals"] = {name: one.maker for name, one in self._functionals.items()}
         return told
 
-    def _encode(self, store: str | Path | None) -> _Encoded | None:
+    def _encode(self, store: str | Path | None) -> Encoded | None:
         recipe = self._recipe
         if not recipe.needs_upstream:
             return None
@@ -205,7 +202,7 @@ class _Run:
             options=options,
             on_progress=lambda state: self._tell(f"extracting: {state.sentence()}", state.done, state.total),
         )
-        return _Encoded(upstream, detector, found, folder)
+        return Encoded(upstream, detector, found, None if folder is None else Path(folder))
 
     def _measure(self, which: FunctionalSet, store: str | Path | None) -> Functionals:
         return functionals(
@@ -231,17 +228,9 @@ class _Run:
         self._train_svms(split, scores, told)
         if self._cnns is not None:
             assert self._encoded is not None
-            one = self._encoded
-            assert one.folder is not None
-            found, told["cnns"] = self._cnns.train(
-                split,
-                [self._clips[row] for row in self.rows[positions(split)].tolist()],
-                one.found,
-                self._rows_of(one.found.rows, split),
-                one.upstream,
-                one.detector,
-                one.folder,
-            )
+            clips = [self._clips[row] for row in self.rows[positions(split)].tolist()]
+            rows = self._rows_of(self._encoded.found.rows, split)
+            found, told["cnns"] = self._cnns.train(split, clips, self._encoded, rows)
             scores |= found
         return scores, told
 
@@ -271,17 +260,11 @@ class _Run:
 
     def _train_svms(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
         chosen = {}
-        for name, system in self._recipe.svms.items():
-            fitted = train_svm(
-                self._numbers(system, split),
-                targets(split),
-                split.folds,
-                len(split.protocol.classes),
-                system.svm,
-                on_fold=partial(self._tell, f"training {name}"),
+        for name, section in self._recipe.svms.items():
+            folder = self._work / self._recipe.name / name
+            scores[name], chosen[name] = fit_machine(
+                name, section, self._numbers(section, split), split, folder, self._tell
             )
-            scores[name] = probabilities(fitted.logits)[None]  # (1, clips, classes): nothing is drawn
-            chosen[name] = [_choice(one) for one in fitted.chosen]
         if chosen:
             told["svms"] = chosen
 
@@ -294,10 +277,3 @@ class _Run:
         pooled = self._encoded.found
         features = pooled.features.select(self._rows_of(pooled.rows, split))
         return features.matrix(system.statistics).reshape(len(split.table), -1)
-
-
-def _choice(one: SvmChoice) -> dict[str, Any]:
-    """Return what development chose, for JSON."""
-    return {
-        name: rounded(value) if isinstance(value, float) else value for name, value in asdict(one).items()
-    }

@@ -70,6 +70,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{where}: a recipe is a mapping of settings; see 'subtone recipe show sap'")
     for override in overrides:
         _override(raw, override)
+    _check_split(raw, overrides)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -121,11 +122,25 @@ def _override(raw: dict[str, Any], override: str) -> None:
     at[last] = parsed
     asked = {last: parsed} if path == ["protocol"] else parsed if (path, last) == ([], "protocol") else None
     if isinstance(asked, dict):
-        # What is asked for holds for every corpus, also one with a protocol of its own, and for every split.
-        for section in ("protocols", "splits"):
+        # What is asked for holds for every corpus, also one with a protocol of its own; and for every split, but for
+        # what a split is called by.
+        for section, kept in (("protocols", ()), ("splits", ("folds", "dev", "lists"))):
             for own in (raw.get(section) or {}).values() if isinstance(raw.get(section), dict) else ():
                 if isinstance(own, dict):
-                    own.update(asked)
+                    own.update({key: value for key, value in asked.items() if key not in kept})
+
+
+def _check_split(raw: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse a split by name together with what would make another of it."""
+    if raw.get("split") is None:
+        return
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in ("protocol", "protocol.folds", "protocol.dev", "protocol.lists"):
+            raise RecipeError(
+                f"--set {override!r}: split {raw['split']!r} says how clips are divided; set "
+                f"splits.{raw['split']}.folds or .dev, or leave 'split' away"
+            )
 
 
 def _check_named(raw: Mapping[str, Any], override: str, path: Sequence[str]) -> None:

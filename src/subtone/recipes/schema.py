@@ -418,7 +418,7 @@ class Recipe(Section):
                         f"cnns.{name}: segments that are encoded by themselves are cut from whole clips; leave "
                         "extraction.leave_out_silence_s away"
                     )
-        if (self.pretraining is not None or self.finetuning is not None or self.cnns) and (
+        if (self.pretraining is not None or self.finetuning is not None or self.cnns or self.svms) and (
             not self.name.strip(". ")
             or {"/", "\\"} & set(self.name)
             or self.name in ("frames", "clips", "features")
@@ -435,9 +435,14 @@ class Recipe(Section):
         twice = [name for name in self.system_names if self.system_names.count(name) > 1]
         if twice:
             raise ValueError(f"systems: two are called {twice[0]!r}; a result has one of each name")
-        for name in self.cnns:
+        if self.cnns and self.downstream is not None and self.downstream.dropout != FitOptions.dropout:
+            raise ValueError(
+                "downstream.dropout: is that of networks on whole clips; 'cnns' have theirs in network.dropout and in "
+                "each of network.blocks"
+            )
+        for name in (*self.cnns, *self.svms):
             if not name.strip(". ") or {"/", "\\"} & set(name):
-                raise ValueError(f"cnns: {name!r} cannot be part of a folder's name; choose another")
+                raise ValueError(f"systems: {name!r} cannot be part of a folder's name; choose another")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands there twice")
         for system in self.system_names:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from subtone.extraction.functionals.extract import Functionals, functionals
-from subtone.extraction.functionals.smile import FunctionalSet
+from subtone.extraction.functionals.smile import FunctionalSet, Smile
 
-__all__ = ["FunctionalSet", "Functionals", "functionals"]
+__all__ = ["FunctionalSet", "Functionals", "Smile", "functionals"]

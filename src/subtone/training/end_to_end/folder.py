@@ -17,7 +17,14 @@ RUN = "run.json"
 SCHEMA = 1
 
 
-def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any], *, whole: Path | None = None) -> None:
+def claim(
+    fabric: Fabric,
+    folder: Path,
+    about: Mapping[str, Any],
+    *,
+    whole: Path | None = None,
+    way_out: str = "give --store another folder",
+) -> None:
     """Make a folder that of a run, or check that it is; all processes do so together.
 
     Parameters
@@ -30,6 +37,8 @@ def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any], *, whole: Path
         What decides the run's result: JSON.
     whole
         The folder that a user would delete to begin anew; ``folder`` when None.
+    way_out
+        What else a user can do, for the error.
 
     Raises
     ------
@@ -46,8 +55,8 @@ def claim(fabric: Fabric, folder: Path, about: Mapping[str, Any], *, whole: Path
             raise TrainingError(f"{path}: is damaged ({error}); delete its folder") from error
         if differs:
             raise TrainingError(
-                f"{folder}: holds a run with another {', another '.join(differs)}; give --store another folder, or "
-                f"delete {whole or folder} to begin anew"
+                f"{folder}: holds a run with another {', another '.join(differs)}; {way_out}, or delete "
+                f"{whole or folder} to begin anew"
             )
     fabric.barrier()  # all have looked
     together(fabric, lambda: _write(folder, wanted))

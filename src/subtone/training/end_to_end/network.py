@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Batch:
     Parameters
     ----------
     inputs
-        What the network takes: a list of waves, or of :class:`Stream`.
+        What the network takes, each of which can be moved to a device: waves, or :class:`Stream`, or what else it is.
     speech
         Where each clip holds speech.
     targets
@@ -42,7 +42,7 @@ class Batch:
 
     def __init__(
         self,
-        inputs: Sequence[Tensor] | Sequence[Stream],
+        inputs: Sequence[Any],
         speech: Sequence[SpeechSegments],
         targets: Tensor,
         seeds: Sequence[int] = (),
@@ -56,7 +56,7 @@ class Batch:
         if device.type == "cpu":
             return self
         inputs = [one.to(device) for one in self.inputs]
-        return Batch(inputs, self.speech, self.targets.to(device), self.seeds, self.seconds)  # type: ignore[arg-type]
+        return Batch(inputs, self.speech, self.targets.to(device), self.seeds, self.seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +231,7 @@ class Tuned(nn.Module):
         """Score the waves of a batch, ``(batch, classes)``."""
         if self._masker is not None:
             if batch.seeds:
-                counts = [self._upstream.grid.num_frames(len(wave)) for wave in batch.inputs]  # type: ignore[arg-type]
+                counts = [self._upstream.grid.num_frames(len(wave)) for wave in batch.inputs]
                 self._masker.plan(counts, batch.seeds)
             else:
                 self._masker.clear()
@@ -239,7 +239,7 @@ class Tuned(nn.Module):
         return logits
 
     def _stream(self, batch: Batch) -> Stream:
-        encoded = self._upstream.encode(batch.inputs)  # type: ignore[arg-type]
+        encoded = self._upstream.encode(batch.inputs)
         frames = encoded.frames if self._layers == "mix" else encoded.frames[:, -1:]
         return Stream(
             frames.float(), encoded.mask, speech_of(batch.speech, self._upstream.grid, encoded.mask)

@@ -37,8 +37,9 @@ FAMILIES = (
     "resnet",
 )
 """Families of CNNs for images, by the ``model_type`` that Hugging Face gives them."""
-LEAST_SIZE = 32
-"""Pixels that a picture needs either way: by so much the networks shrink it on the way to their last map."""
+LEAST_SIZE = 48
+"""Pixels that a picture needs either way. The networks shrink it by 32 on the way to their last map, which must be more
+than a pixel wide: of maps one pixel wide oneDNN's kernels for AMX processors make garbage in bfloat16."""
 
 _SAFE = WEIGHT_FILES[0]
 _TAUGHT_ON = "subtone_taught_on"
@@ -206,12 +207,31 @@ def load_image_cnn(name_or_folder: str | Path) -> ImageCNN:
     name = str(name_or_folder)
     with _named(name):
         checkpoint = _open(name_or_folder)
-        _refuse_other_families(checkpoint)
+        _refuse_other_families(name, checkpoint.model_type)
         _refuse_pickles(checkpoint)
-        backbone = _build(checkpoint)
-        load_weights(backbone, checkpoint)
-        taught_on = tuple(str(corpus) for corpus in checkpoint.config.get(_TAUGHT_ON) or ())
-        return ImageCNN(backbone, checkpoint.config, name, taught_on)
+        cnn = _build(checkpoint.config, name)
+        load_weights(cnn.backbone, checkpoint)
+        return cnn
+
+
+def image_cnn_of(config: Mapping[str, Any], name: str) -> ImageCNN:
+    """Return the CNN that a configuration describes, its weights of any value, to be filled with saved ones.
+
+    Parameters
+    ----------
+    config
+        Of :meth:`ImageCNN.config`.
+    name
+        What it was loaded by.
+
+    Raises
+    ------
+    UpstreamError
+        If it describes no CNN for images.
+    """
+    with _named(name):
+        _refuse_other_families(name, str(config.get("model_type")))
+        return _build(config, name)
 
 
 def save_image_cnn(cnn: ImageCNN, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -262,8 +282,7 @@ def _open(name_or_folder: str | Path) -> Checkpoint:
     return open_checkpoint(found, name, found.name)
 
 
-def _refuse_other_families(checkpoint: Checkpoint) -> None:
-    family = checkpoint.model_type
+def _refuse_other_families(name: str, family: str) -> None:
     if family in FAMILIES:
         return
     if family in SPEECH_FAMILIES:
@@ -271,7 +290,7 @@ def _refuse_other_families(checkpoint: Checkpoint) -> None:
     else:
         reason = "is not one of the CNNs for images that Subtone reads"
     raise UpstreamError(
-        f"upstream {checkpoint.name!r}: its model_type {family!r} {reason}; CNNs for images are those of "
+        f"upstream {name!r}: its model_type {family!r} {reason}; CNNs for images are those of "
         f"model_type {', '.join(FAMILIES)}, e.g. microsoft/resnet-18, or {SHIPPED!r}, which ships"
     )
 
@@ -287,21 +306,21 @@ def _refuse_pickles(checkpoint: Checkpoint) -> None:
         )
 
 
-def _build(checkpoint: Checkpoint) -> nn.Module:
-    """Return the network that the configuration describes, with weights of any value, in float32."""
-    config = {key: v for key, v in checkpoint.config.items() if key not in ("dtype", "torch_dtype")}
+def _build(config: Mapping[str, Any], name: str) -> ImageCNN:
+    """Return the network that a configuration describes, with weights of any value, in float32."""
+    given = {key: v for key, v in config.items() if key not in ("dtype", "torch_dtype")}
+    family = given.pop("model_type")
     try:
         # Random weights are drawn and thrown away; that must not move the draws of who opens the network.
         with torch.random.fork_rng(devices=[]):
-            described = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
-            backbone: nn.Module = transformers.AutoModel.from_config(described)
-            return backbone
+            described = transformers.AutoConfig.for_model(family, **given)
+            backbone = transformers.AutoModel.from_config(described)
     except Exception as error:  # whatever a configuration's values provoke inside the published classes
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UpstreamError(
-            f"upstream {checkpoint.name!r}: config.json does not describe a {checkpoint.model_type} network: "
-            f"{first}"
+            f"upstream {name!r}: config.json does not describe a {family} network: {first}"
         ) from None
+    return ImageCNN(backbone, config, name, tuple(str(one) for one in config.get(_TAUGHT_ON) or ()))
 
 
 @contextmanager

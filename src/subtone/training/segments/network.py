@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from subtone.training.end_to_end.network import Batch
 from subtone.training.options import STRICT, OptionError
 from subtone.training.segments.decision import Decision, SegmentScores, joined
-from subtone.training.segments.image_cnn import ImageCNN, load_image_cnn
+from subtone.training.segments.image_cnn import ImageCNN
 from subtone.training.segments.stack import ConvStack, StackOptions
 
 
@@ -63,7 +63,7 @@ class SegmentNetwork(nn.Module):
     classes
         Number of classes.
     what
-        The encoder of a segment.
+        What encodes a segment: a stack to be made, or a network that is there.
     decision
         How segments are joined; see :func:`subtone.training.segments.decision.joined`.
     """
@@ -71,17 +71,13 @@ class SegmentNetwork(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(
-        self, shape: Shape, classes: int, what: StackOptions | ImageOptions, decision: Decision
-    ) -> None:
+    def __init__(self, shape: Shape, classes: int, what: StackOptions | ImageCNN, decision: Decision) -> None:
         super().__init__()
         layers, dim = shape
         self.register_buffer("mean", torch.zeros(layers, dim))
         self.register_buffer("scale", torch.ones(layers, dim))
         self.mix = nn.Parameter(torch.zeros(layers))
-        self.encoder: ConvStack | ImageCNN = (
-            ConvStack(what, dim) if isinstance(what, StackOptions) else load_image_cnn(what.weights)
-        )
+        self.encoder: ConvStack | ImageCNN = ConvStack(what, dim) if isinstance(what, StackOptions) else what
         self.linear = nn.Linear(self.encoder.dim, classes)
         self.scores = SegmentScores(self.encoder.dim) if decision == "attention" else None
         self.decision: Decision = decision
@@ -98,12 +94,12 @@ class SegmentNetwork(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Score the segments of a batch, or its clips.
 
-        Its inputs are maps ``(segments, layers, frames, dim)`` and the clip of each segment, ``(segments,)``.
+        Its inputs are maps ``(segments, layers, frames, dim)``, whole or a part after the other, and the clip of each
+        segment, ``(segments,)``.
         """
         maps, owner = batch.inputs
-        assert isinstance(maps, Tensor)
-        assert isinstance(owner, Tensor)
-        vectors = self._encoded(maps)  # (segments, width)
+        parts = [maps] if isinstance(maps, Tensor) else maps
+        vectors = torch.cat([self._encoded(part) for part in parts])  # (segments, width)
         logits: Tensor = self.linear(vectors)
         if self.training and self.decision != "attention":
             return logits

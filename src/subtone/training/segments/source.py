@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from subtone.extraction import Clip, FeatureMaps
 from subtone.training.segments.windows import Rows, Windows
+from subtone.upstreams import FrameGrid
 
 Half = npt.NDArray[np.float16]
 
@@ -110,7 +111,37 @@ class EachAlone:
         return _tensors(self.maps.moments(self.windows.of(clips)))
 
 
-def parts_of(windows: Windows, clips: Sequence[Clip], lengths_s: npt.NDArray[np.float64]) -> list[Clip]:
+class InParts:
+    """The feature maps of many segments, read a part at a time: those of a long clip are more than memory should hold.
+
+    Parameters
+    ----------
+    source
+        Whose.
+    windows
+        Numbers of the segments.
+    size
+        Segments in a part.
+    """
+
+    def __init__(self, source: Source, windows: Rows, size: int) -> None:
+        self._source, self._windows, self._size = source, windows, max(1, size)
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> InParts:
+        """Return the same, read onto a device."""
+        moved = InParts(self._source, self._windows, self._size)
+        moved._device = device
+        return moved
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for first in range(0, len(self._windows), self._size):
+            yield self._source.read(self._windows[first : first + self._size]).to(self._device)
+
+
+def parts_of(
+    windows: Windows, clips: Sequence[Clip], lengths_s: npt.NDArray[np.float64], grid: FrameGrid
+) -> list[Clip]:
     """Return each segment as a clip of its own, to be encoded by itself.
 
     Parameters
@@ -121,12 +152,16 @@ def parts_of(windows: Windows, clips: Sequence[Clip], lengths_s: npt.NDArray[np.
         That they were cut from.
     lengths_s
         ``(clips,)`` seconds of each.
+    grid
+        Of the upstream: where a frame sees more than a hop, a segment needs a little more audio than its hops.
     """
+    shortest = grid.window if grid.shortest is None else grid.shortest
+    needed = max(windows.frames * grid.hop, shortest + (windows.frames - 1) * grid.hop)
     parts = []
     for number, start in zip(windows.clips.tolist(), windows.starts.tolist(), strict=True):
         clip, length_s = clips[number], float(lengths_s[number])
         begins = start * windows.hop_s
-        ends = begins + windows.frames * windows.hop_s
+        ends = begins + needed / grid.sample_rate_hz
         if start == 0 and ends >= length_s:
             parts.append(clip)
         else:

@@ -8,6 +8,7 @@ from typing import get_args
 from subtone.errors import nearest
 from subtone.training.options import STRICT, OptionError
 from subtone.training.segments.decision import Decision
+from subtone.training.segments.image_cnn import ImageCNN, load_image_cnn
 from subtone.training.segments.network import ImageOptions
 from subtone.training.segments.stack import StackOptions
 from subtone.training.segments.windows import SegmentOptions
@@ -48,7 +49,14 @@ class SegmentSystem:
                 f"decision {self.decision!r} is not known; {nearest(self.decision, get_args(Decision))}"
             )
 
-    @property
-    def encoder(self) -> StackOptions | ImageOptions:
-        """What encodes a segment."""
-        return self.images or self.network or StackOptions()
+    def encoder(self) -> StackOptions | ImageCNN:
+        """Return what encodes a segment: convolutions to be made, or a pre-trained network, opened.
+
+        Raises
+        ------
+        UpstreamError
+            If that cannot be opened.
+        """
+        if self.images is not None:
+            return load_image_cnn(self.images.weights)
+        return self.network or StackOptions()

@@ -21,12 +21,10 @@ from subtone.training.end_to_end.task import ParameterGroup
 from subtone.training.end_to_end.weighing import class_weights
 from subtone.training.segments.image_cnn import ImageCNN
 from subtone.training.segments.network import SegmentNetwork
-from subtone.training.segments.saving import save_network
-from subtone.training.segments.source import Source
+from subtone.training.segments.source import InParts, Source
 from subtone.training.segments.system import SegmentSystem
 from subtone.training.segments.windows import Rows
 
-WEIGHTS = "network.safetensors"
 HEAD, WHOLE = "head", "whole"
 """Folders of the two stages of a pre-trained network."""
 
@@ -83,7 +81,7 @@ def train_segments(
     classes
         Number of classes.
     folder
-        Of the run, new or broken off; ``network.safetensors`` in the end.
+        Of the run, new or broken off.
     system
         What is trained.
     options
@@ -100,7 +98,7 @@ def train_segments(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SegmentNetwork(source.shape, classes, system.encoder, system.decision)
+        network = SegmentNetwork(source.shape, classes, system.encoder(), system.decision)
     network.standardise(*source.moments(train))
     stages = []
     for name, part in _stages(system, options, network):
@@ -118,12 +116,10 @@ def train_segments(
             )
         network.load_state_dict(fitted.best.mean() if len(fitted.best.kept) > 1 else fitted.best.first())
         stages.append(fitted)
-    network.cpu().eval()
-    logits = score_clips(network, source, score, options.batch_s)
-    whole = np.full((len(targets), classes), np.nan, np.float32)
-    whole[score] = logits
-    save_network(network, system, folder / WEIGHTS)
-    return SegmentRun(whole, network, tuple(stages))
+    network.to(fabric.device).eval()
+    logits = np.full((len(targets), classes), np.nan, np.float32)
+    logits[score] = score_clips(network, source, score, options.batch_s)
+    return SegmentRun(logits, network.cpu(), tuple(stages))
 
 
 def score_clips(
@@ -152,7 +148,7 @@ def score_clips(
     device = network.linear.weight.device
     with torch.no_grad():
         for rows in ordered(clips, _lengths(source), _budget(source, batch_s)):
-            scored = network(_clips(source, rows, np.zeros(len(rows), np.int64)).to(device))
+            scored = network(_whole(source, rows, np.zeros(len(rows), np.int64), batch_s).to(device))
             found[[place[clip] for clip in rows.tolist()]] = scored.float().cpu().numpy()
     return found
 
@@ -188,19 +184,26 @@ class _Task:
 
     def read(self, pieces: Sequence[Piece]) -> Batch:
         rows = np.array([piece.clip for piece in pieces], np.int64)
-        shifts = self._shifts([piece.seed for piece in pieces])
-        if self._by_clip:
-            return _clips(self._source, rows, self._targets[rows], shifts)
-        owner = np.arange(len(rows))
-        clips = self._source.windows.clips[rows]
-        given = None if shifts is None else [float(chance.uniform(-0.5, 0.5)) for chance in shifts]
-        return _batch(self._source, rows, owner, self._targets[clips], given)
-
-    def _shifts(self, seeds: Sequence[int]) -> list[np.random.Generator] | None:
-        return [np.random.default_rng(seed) for seed in seeds] if self._system.segments.shift else None
+        source, chances = self._source, [np.random.default_rng(piece.seed) for piece in pieces]
+        if not self._by_clip:
+            windows, owner = rows, np.arange(len(rows))
+            targets = self._targets[source.windows.clips[rows]]
+            shifts = [chance.uniform(-0.5, 0.5) for chance in chances]
+        else:
+            most = max(1, _budget(source, self._options.batch_s) // source.windows.frames)
+            drawn = [
+                _some(source.windows.of(rows[[place]]), most, chance) for place, chance in enumerate(chances)
+            ]
+            windows, targets = np.concatenate(drawn), self._targets[rows]
+            owner = np.repeat(np.arange(len(rows)), [len(one) for one in drawn])
+            shifts = np.concatenate(
+                [chance.uniform(-0.5, 0.5, len(one)) for chance, one in zip(chances, drawn, strict=True)]
+            ).tolist()
+        maps = source.read(windows, shifts if self._system.segments.shift else None)
+        return _batch(source, maps, owner, targets)
 
     def read_whole(self, rows: Rows) -> Batch:
-        return _clips(self._source, rows, self._targets[rows])
+        return _whole(self._source, rows, self._targets[rows], self._options.batch_s)
 
     def groups(self) -> list[ParameterGroup]:
         rate, encoder = self._options.learning_rate, self.network.encoder
@@ -234,25 +237,22 @@ def _stages(
     yield WHOLE, options
 
 
-def _clips(
-    source: Source, rows: Rows, targets: Rows, chances: Sequence[np.random.Generator] | None = None
-) -> Batch:
-    """Read clips, each with all its segments."""
-    counts = source.windows.counts[rows]
-    shifts = None
-    if chances is not None:
-        shifts = np.concatenate(
-            [chance.uniform(-0.5, 0.5, count) for chance, count in zip(chances, counts, strict=True)]
-        ).tolist()
-    return _batch(source, source.windows.of(rows), np.repeat(np.arange(len(rows)), counts), targets, shifts)
+def _some(windows: Rows, most: int, chance: np.random.Generator) -> Rows:
+    """Return the segments of a clip, or as many of them at random as memory is meant for."""
+    return windows if len(windows) <= most else np.sort(chance.choice(windows, most, replace=False))
 
 
-def _batch(
-    source: Source, windows: Rows, owner: Rows, targets: Rows, shifts: Sequence[float] | None = None
-) -> Batch:
-    inputs = [source.read(windows, shifts), torch.from_numpy(owner)]
-    seconds = len(windows) * source.windows.frames * source.windows.hop_s
-    return Batch(inputs, (), torch.from_numpy(targets), (), seconds)
+def _whole(source: Source, rows: Rows, targets: Rows, batch_s: float) -> Batch:
+    """Return clips, each with all its segments, of which a batch's worth is in memory at a time."""
+    windows = source.windows.of(rows)
+    owner = np.repeat(np.arange(len(rows)), source.windows.counts[rows])
+    parts = InParts(source, windows, _budget(source, batch_s) // source.windows.frames)
+    return _batch(source, parts, owner, targets)
+
+
+def _batch(source: Source, maps: Tensor | InParts, owner: Rows, targets: Rows) -> Batch:
+    seconds = len(owner) * source.windows.frames * source.windows.hop_s
+    return Batch([maps, torch.from_numpy(owner)], (), torch.from_numpy(targets), (), seconds)
 
 
 def _lengths(source: Source) -> Rows:

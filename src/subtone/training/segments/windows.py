@@ -29,7 +29,7 @@ class SegmentOptions:
         Share of a segment that the next one repeats, in [0, 1).
     min_speech
         Least share of a segment's frames that must be speech, in [0, 1]; null takes segments whatever they hold. A clip
-        without any such segment keeps the one with the most speech.
+        without any such segment keeps the one with the most speech; one without any speech keeps all.
     shift
         In training, begin each segment up to half a step earlier or later, drawn anew in every epoch.
     context
@@ -157,7 +157,7 @@ def _starts(
     starts = np.arange(0, last + 1, step, dtype=np.int64)
     if starts[-1] < last:
         starts = np.append(starts, last)
-    if min_speech is None:
+    if min_speech is None or not speech.any():
         return starts
     spoken = np.concatenate([[0], np.cumsum(speech, dtype=np.int64)])  # (frames + 1,)
     here = spoken[np.minimum(starts + frames, length)] - spoken[starts]  # (segments,)
