@@ -151,9 +151,13 @@ class FeatureMaps:
         with self._lock:
             file = self._open(place.path)
             for row, target in zip(self._rows, into, strict=True):
-                file.seek(place.offset + 2 * place.dim * (row * place.frames + first))
-                # A layer's frames follow each other in the array too.
-                if file.readinto(target.data.cast("B")) < target.nbytes:
+                try:
+                    file.seek(place.offset + 2 * place.dim * (row * place.frames + first))
+                    # A layer's frames follow each other in the array too.
+                    got = file.readinto(target.data.cast("B"))
+                except OSError as error:
+                    raise StoreError(f"{place.path}: cannot be read: {error.strerror or error}") from error
+                if got < target.nbytes:
                     raise StoreError(f"{place.path}: is shorter than it was; extract into another folder")
 
     def _open(self, path: Path) -> FileIO:
