@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,23 @@ class Cell:
         return f"{self.corpus}-{self.classes}/{self.recipe}"
 
 
-def transfer(every: bool) -> tuple[str, ...]:
-    """Return what makes ``transfer-cnn`` one of every length, or of two, to spare time."""
+def shorter() -> tuple[str, ...]:
+    """Return what leaves ``segment-cnn`` all lengths but one, to spare time."""
+    segments = "{{segments: {{length_s: {}, overlap: 0.5, min_speech: 0.5}}}}"
+    names = [name for name in LENGTHS if name != "2s"]
+    made = ", ".join(f"cnn-{name}: {segments.format(LENGTHS[name])}" for name in names)
+    pairs = ", ".join(f"[gap+sap, cnn-{name}]" for name in names)
+    return f"cnns={{{made}}}", f"compare=[{pairs}]"
+
+
+def transfer(names: Collection[str]) -> tuple[str, ...]:
+    """Return what makes ``transfer-cnn`` one of some lengths."""
     images = "{weights: subtone-pictures, head_epochs: 3, learning_rate: 0.0003}"
     segments = "{{length_s: {}, overlap: 0.25, min_speech: 0.5}}"
     made = (
         f"transfer-cnn-{name}: {{segments: {segments.format(length)}, images: {images}}}"
         for name, length in LENGTHS.items()
-        if every or name in ("1s", "3s")
+        if name in names
     )
     return (f"cnns={{{', '.join(made)}}}",)
 
@@ -68,11 +77,13 @@ def cells(names: list[str]) -> Iterator[Cell]:
             if classes == "four" and name not in LARGER:
                 continue
             which = (FOUR,) if classes == "four" else ()
-            yield Cell(name, classes, "segment-cnn", which)
+            taken = ("1s",) if which else tuple(LENGTHS) if name in ALONE else ("1s", "3s")  # to spare time
+            yield Cell(name, classes, "segment-cnn", (*which, *(shorter() if which else ())))
             yield Cell(name, classes, "svm-egemaps", which)
-            yield Cell(name, classes, "transfer-cnn", (*which, *transfer(classes == "all" and name in ALONE)))
-            if classes == "all" and name in ALONE:
-                yield Cell(name, classes, "segment-cnn-alone", alone())
+            yield Cell(name, classes, "transfer-cnn", (*which, *transfer(taken)))
+    for name in names:
+        if name in ALONE:
+            yield Cell(name, "all", "segment-cnn-alone", alone())
 
 
 def manifest(name: str, folder: Path, out: Path) -> Path:
