@@ -23,7 +23,7 @@ LARGER = ("ravdess", "nemo", "ased")
 FOUR = "corpus.classes=[anger, happiness, neutral, sadness]"
 LENGTHS = {"500ms": 0.5, "1s": 1.0, "2s": 2.0, "3s": 3.0}
 ENDS = ("500ms", "3s")
-#: Corpora on which segments are also encoded by themselves, and the transfer CNN has every length.
+#: Corpora on which segments are also encoded by themselves.
 ALONE = ("emodb", "ravdess")
 
 
@@ -77,7 +77,7 @@ def cells(names: list[str]) -> Iterator[Cell]:
             if classes == "four" and name not in LARGER:
                 continue
             which = (FOUR,) if classes == "four" else ()
-            taken = ("1s",) if which else tuple(LENGTHS) if name in ALONE else ("1s", "3s")  # to spare time
+            taken = ("1s",) if which else ("1s", "3s") if name in LARGER else tuple(LENGTHS)  # to spare time
             yield Cell(name, classes, "segment-cnn", (*which, *(shorter() if which else ())))
             yield Cell(name, classes, "svm-egemaps", which)
             yield Cell(name, classes, "transfer-cnn", (*which, *transfer(taken)))
