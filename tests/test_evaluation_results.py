@@ -127,7 +127,7 @@ def test_a_failure_leaves_nothing_half_written(run, tmp_path, monkeypatch, exist
         write_results(target, **run)
         before = {file.name: file.read_bytes() for file in target.iterdir()}
 
-    def full_disk(*_: object) -> None:
+    def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(results_module.plots, "fold_strip", full_disk)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -278,3 +281,25 @@ def test_the_shipped_one_is_small_and_has_a_card() -> None:
     assert {file.name for file in folder.iterdir()} == {"card.md", "config.json", "model.safetensors"}
     assert (folder / "card.md").read_text(encoding="utf-8").startswith(f"# {SHIPPED}\n")
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2e6
+
+
+def test_narrow_pictures_are_right_in_bfloat16_on_whatever_processor_this_is() -> None:
+    # In a process of its own, where no test has chosen the kernels.
+    script = """
+import torch
+from subtone.training.segments.image_cnn import load_image_cnn
+torch.manual_seed(0)
+cnn = load_image_cnn("subtone-pictures")
+for height, width in ((128, 25), (384, 25), (20, 25), (128, 50)):
+    pictures = torch.randn(16, 1, height, width)
+    with torch.no_grad():
+        exact = cnn(pictures)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            near = cnn(pictures).float()
+    assert float((near - exact).norm() / exact.norm()) < 0.05, (height, width)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -206,6 +206,7 @@ def test_with_the_result_deleted_the_same_call_trains_nothing_again(
     assert again["svms"] == before["svms"]
     with pytest.raises(AssertionError, match="trained again"):
         run(every, tones, tmp_path / "result", "seeds=[0, 1]", overwrite=True)
+    shutil.rmtree(tmp_path / "result")
     for setting, told in (
         ("downstream.epochs=3", r"another downstream\.epochs \(2, now 3\)"),
         ("cnns.cnn.network.dropout=0.5", r"another settings\.network\.dropout"),
@@ -213,12 +214,16 @@ def test_with_the_result_deleted_the_same_call_trains_nothing_again(
         ("detector.options.min_speech_s=0.04", "detector"),
     ):
         with pytest.raises(SubtoneError, match=told) as caught:
-            run(every, tones, tmp_path / "result", setting, overwrite=True)
+            run(every, tones, tmp_path / "result", setting)
         # The store is told of first, where it does not fit either.
         if isinstance(caught.value, TrainingError):
-            assert "--out" in str(caught.value)
+            assert "pass --overwrite to replace it, give the result another folder (--out)" in str(
+                caught.value
+            )
             assert "--store" not in str(caught.value)
             assert f"or delete {tmp_path / 'result.work' / 'small'}" in str(caught.value)
+    with pytest.raises(AssertionError, match="trained again"):  # with leave to replace them
+        run(every, tones, tmp_path / "result", "downstream.epochs=3", overwrite=True)
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +345,9 @@ def test_shemo_is_five_emotions_without_fear_divided_either_way(tmp_path: Path) 
     record = run("segment-cnn", folder, tmp_path / "out", *small, upstream="fbank:20")
     assert record["systems"]["cnn"]["labels"] == ["anger", "happiness", "neutral", "sadness", "surprise"]
     assert record["systems"]["cnn"]["n"] == 30
+    assert record["not_asked_for"] == {"fear": 2}
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "> **Emotions left out**, as the recipe says: fear (2 clips)." in page
 
 
 def test_functionals_pooled_features_and_networks_leave_out_the_same_clips(tmp_path: Path) -> None:
@@ -356,6 +364,10 @@ def test_functionals_pooled_features_and_networks_leave_out_the_same_clips(tmp_p
     assert [entry["file"] for entry in record["failed"]] == ["anger_0.wav"]
     assert record["failed"][0]["message"]
     assert record["protocol"]["clips"] == 23
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "> **1 of 24 clips could not be used**" in page
+    assert "Recipe `small`: Networks that train in a moment. Upstream: fbank:20." in page
+    assert page.count("| svm | ") == 4, "figures, recalls, and what development chose in two folds"
     assert {system["n"] for system in record["systems"].values()} == {23}
     seeds = {name: system["seeds"] for name, system in record["systems"].items()}
     assert seeds == {"cnn": 2, "cnn (vote)": 1, "svm": 1}, "in an SVM nothing is drawn"
@@ -415,8 +427,12 @@ def test_the_network_that_ships_learns_pictures_of_speech_in_two_stages(tmp_path
     for told in record["cnns"]["transfer-cnn-2s"].values():
         assert [stage["epochs"] for stage in told["stages"]] == [1, 1]
     folder = tmp_path / "out.work" / "transfer-cnn" / "transfer-cnn-2s" / "fold1-seed0"
-    network, _ = load_network(folder / "network.safetensors")
+    network, saved_as = load_network(folder / "network.safetensors")
     assert network.encoder.name == "subtone-pictures"
+    assert saved_as.labels == ("anger", "sadness")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "> **subtone-pictures has been taught emotions** on baved, emotale, emotiontts" in page
+    assert "(transfer-cnn-2s) have heard the test speakers" in page
     assert not [path for path in folder.rglob("*") if path.name in ("checkpoint", "epochs")]
 
 
@@ -518,6 +534,21 @@ def test_a_setting_of_one_network_changes_no_other() -> None:
     assert changed.cnns["cnn-500ms"].network == plain.cnns["cnn-500ms"].network
     for name in ("cnn-2s", "cnn-3s"):
         assert changed.cnns[name] == plain.cnns[name]
+
+
+def test_a_system_that_is_set_to_null_goes_with_its_comparisons() -> None:
+    recipe = recipes.load("segment-cnn", ["cnns.cnn-2s=null", "cnns.cnn-500ms=null"])
+    assert recipe.system_names == ("gap+sap", "cnn-1s", "cnn-3s")
+    assert recipe.compare == [("gap+sap", "cnn-1s"), ("gap+sap", "cnn-3s")]
+    assert recipes.load("svm-egemaps", ["svms.svm-compare=null"]).compare == [("svm-egemaps", "svm-pooled")]
+    with pytest.raises(RecipeError, match=r"nothing to take away; did you mean 'cnn-2s'\?"):
+        recipes.load("segment-cnn", ["cnns.cnn-2=null"])
+
+
+def test_the_network_that_is_trained_stands_in_the_recipe_that_is_kept() -> None:
+    recipe = recipes.load("segment-cnn", ["cnns={mine: {segments: {length_s: 1.0}}}", "compare=[]"])
+    assert recipe.cnns["mine"].network is not None
+    assert recipes.load("transfer-cnn").cnns["transfer-cnn-2s"].network is None
 
 
 def test_what_a_split_is_called_by_stays_whatever_is_asked_of_the_protocol() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from run import ALONE, ENDS
+from run import ENDS
 
 from subtone import recipes, upstreams
 from subtone.evaluation import describe_environment, evaluate
@@ -48,7 +48,6 @@ from subtone.training.segments.windows import Windows, cut
 from subtone.training.svm import train_svm
 from subtone.upstreams import Upstream
 
-SECONDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 POOLED = ("gap_mean", "gap_std", "sap_mean", "sap_std")
 CNN, TRANSFER = "cnn-1s", "transfer-cnn-1s"
 Scores = npt.NDArray[np.float32]
@@ -151,8 +150,8 @@ def measured(corpus: Corpus, scores: npt.NDArray[np.floating[Any]]) -> dict[str,
     return {"ua": found.ua, "ua_ci": list(found.ua_ci), "wa": found.wa, "wa_ci": list(found.wa_ci)}
 
 
-def early(corpus: Corpus, encoder: Upstream, banks: Upstream) -> dict[str, Any]:
-    """Measure all systems on the beginnings of the test clips."""
+def early(corpus: Corpus, encoder: Upstream, banks: Upstream, times: Sequence[float]) -> dict[str, Any]:
+    """Measure all systems on the beginnings of the test clips, so many seconds long."""
     split, classes = corpus.split, len(corpus.split.protocol.classes)
     wanted = targets(split)
     whole, maps = features(corpus, corpus.clips, encoder)
@@ -186,7 +185,7 @@ def early(corpus: Corpus, encoder: Upstream, banks: Upstream) -> dict[str, Any]:
         return scores
 
     told: dict[str, Any] = {}
-    for seconds in (*SECONDS, float("inf")):
+    for seconds in (*times, float("inf")):
         clips = beginnings(corpus, maps, seconds)
         found, cut_maps = features(corpus, clips, encoder)
         _, cut_banks = features(corpus, clips, banks)
@@ -243,6 +242,7 @@ def main() -> None:
     parser.add_argument("--corpus", action="append", required=True, metavar="NAME=PATH")
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
     given = parser.parse_args()
     encoder, banks = upstreams.load(given.upstream), upstreams.load("fbank:128")
     for name, path in (one.split("=", 1) for one in given.corpus):
@@ -252,12 +252,13 @@ def main() -> None:
         corpus = read(name, path, given.out)
         record = {
             "protocol": corpus.split.protocol.to_dict(),
-            "early": early(corpus, encoder, banks),
-            "single": single(corpus, encoder) if name in ALONE else {},
+            "early": early(corpus, encoder, banks, given.seconds),
+            "single": single(corpus, encoder) if (corpus.runs / "segment-cnn-alone").exists() else {},
             "environment": describe_environment(
                 seeds=[0],
                 device="cpu",
-                command=f"python early.py --corpus {name}=DATA/{name} --upstream {encoder.name} --out OUT",
+                command=f"python early.py --corpus {name}=DATA/{name} --upstream {encoder.name} --out OUT --seconds "
+                + " ".join(f"{t:g}" for t in given.seconds),
             ),
         }
         target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

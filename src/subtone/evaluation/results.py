@@ -56,6 +56,8 @@ def write_results(
     environment: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     sections: Mapping[str, str] | None = None,
+    about: str | None = None,
+    remarks: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write a result folder, whole or not at all.
@@ -85,6 +87,10 @@ def write_results(
         Further entries of ``metrics.json``, JSON-like.
     sections
         Further sections of ``README.md``, title → Markdown.
+    about
+        What was run, in a line, for the top of ``README.md``.
+    remarks
+        What a reader must know beside the figures, a sentence each, for the top as well.
     overwrite
         Replace an earlier result folder. A folder that holds something else is never replaced.
 
@@ -118,15 +124,16 @@ def write_results(
         if predictions is not None:
             predictions.to_parquet(building / "predictions.parquet")
         names = file_names(systems)
+        mark = " (speaker-dependent split)" if _speaker_dependent(record["protocol"]) else ""
         for name, evaluation in systems.items():
-            plots.confusion_matrix(evaluation, building / f"confusion-{names[name]}.png", title=name)
+            plots.confusion_matrix(evaluation, building / f"confusion-{names[name]}.png", title=name + mark)
         if any(evaluation.folds for evaluation in systems.values()):
-            plots.fold_strip(systems, building / "folds.png")
+            plots.fold_strip(systems, building / "folds.png", title=f"UA by fold{mark}")
         if recipe is not None:
             (building / "recipe.yaml").write_text(recipe, encoding="utf-8")
         where = describe_environment() if environment is None else dict(environment)
         write_json(building / "environment.json", where)
-        page = summary(record["protocol"], systems, comparisons, where, sections)
+        page = summary(record["protocol"], systems, comparisons, where, sections, about, remarks)
         (building / "README.md").write_text(page, encoding="utf-8")
     return target
 
@@ -233,6 +240,8 @@ def summary(
     comparisons: Sequence[Comparison],
     environment: Mapping[str, Any],
     sections: Mapping[str, str] | None = None,
+    about: str | None = None,
+    remarks: Sequence[str] = (),
 ) -> str:
     """The page to read first, in Markdown: protocol, table with intervals, verdicts, how it was run."""
     best = max(systems.items(), key=lambda item: item[1].ua)
@@ -240,9 +249,11 @@ def summary(
     lines = [
         "# Result",
         "",
+        *([about, ""] if about else []),
         f"Best UA: **{best[0]}**, {_percent(some.ua, some.ua_ci)} %.",
         "",
         *([SPEAKER_DEPENDENT, ""] if _speaker_dependent(protocol) else []),
+        *(line for remark in remarks for line in (f"> {remark}", "")),
         f"Protocol: {protocol.get('description', 'not described')}",
         "",
         f"| system | UA % ({100 * some.confidence:g} % interval) | WA % | macro-F1 % | clips | seeds |",

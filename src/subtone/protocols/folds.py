@@ -62,6 +62,11 @@ def grouped_k_fold(speakers: Sequence[str], labels: npt.NDArray[np.int64], k: in
     codes, names = codes_of(speakers)
     if k < 2:
         raise ProtocolError(f"group-k-fold: k = {k}; it must be 2 or more")
+    if len(names) < 2:
+        raise ProtocolError(
+            "group-k-fold divides by speaker, and the table has one speaker; take more data, or folds='random-k-fold' "
+            "with dev='random', which says nothing of other speakers"
+        )
     if k > len(names):
         raise ProtocolError(
             f"group-k-fold: k = {k}, but the table has {len(names)} speakers; take k <= {len(names)}"

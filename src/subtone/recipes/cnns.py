@@ -16,6 +16,7 @@ import numpy.typing as npt
 from subtone.extraction import Clip
 from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
+from subtone.recipes.claims import claim_anew
 from subtone.recipes.data import targets
 from subtone.recipes.judge import Scores, probabilities
 from subtone.recipes.progress import OnProgress
@@ -23,7 +24,6 @@ from subtone.recipes.schema import Recipe
 from subtone.recipes.scores import read_scores, rounded, write_scores
 from subtone.recipes.segment_sources import Encoded, Sources, layers_of
 from subtone.training.end_to_end.fit import CHECKPOINTS, EPOCHS, Fitted
-from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.launching import alone
 from subtone.training.end_to_end.options import FitOptions, binding
 from subtone.training.heard import Taught
@@ -64,6 +64,8 @@ class Cnns:
         Where they are trained.
     tell
         See :data:`subtone.recipes.progress.OnProgress`.
+    overwrite
+        Whether runs of other settings may be replaced.
 
     Raises
     ------
@@ -71,7 +73,10 @@ class Cnns:
         If a pre-trained network that a system starts from cannot be opened.
     """
 
-    def __init__(self, recipe: Recipe, work: Path, device: str, tell: OnProgress) -> None:
+    def __init__(
+        self, recipe: Recipe, work: Path, device: str, tell: OnProgress, *, overwrite: bool = False
+    ) -> None:
+        self._overwrite = overwrite
         self._recipe, self._folder, self._tell = recipe, work / recipe.name, tell
         # Weights of networks with batch norms are not averaged unless it is asked for.
         self._options = recipe.downstream or FitOptions(average=1)
@@ -80,9 +85,10 @@ class Cnns:
         self._images: dict[str, ImageCNN] = {name: load_image_cnn(name) for name in names}
 
     @property
-    def pre_trained(self) -> list[Taught]:
-        """Networks that systems start from."""
-        return list(self._images.values())
+    def pre_trained(self) -> dict[str, Taught]:
+        """System → pre-trained network that it begins as, for those that do."""
+        systems = self._recipe.cnns.items()
+        return {name: self._images[one.images.weights] for name, one in systems if one.images is not None}
 
     def train(
         self,
@@ -119,12 +125,12 @@ class Cnns:
             for number, fold in enumerate(split.folds)
         ]
         for job in jobs:  # all of them at once: what does not fit is told before the first is trained
-            claim(
+            claim_anew(
                 self._fabric,
                 self._folder / job.folder,
                 self._about(job, split, keys, encoded),
                 whole=self._folder / job.name,
-                way_out="give the result another folder (--out)",
+                overwrite=self._overwrite,
             )
         sources = Sources(
             encoded,

@@ -19,6 +19,8 @@ from subtone.recipes.schema import CorpusSection, ProtocolSection, Recipe
 
 #: Column that remembers a clip's position among the clips that were extracted.
 POSITION = "position"
+#: Among a table's ``attrs``: emotion → clips that were left out because the recipe does not ask for it.
+NOT_ASKED_FOR = "not_asked_for"
 
 
 def section_for(recipe: Recipe, corpora: Mapping[str, str | Path]) -> CorpusSection:
@@ -70,7 +72,10 @@ def read_corpora(recipe: Recipe, corpora: Mapping[str, str | Path]) -> pd.DataFr
         raise RecipeError(
             f"no clip is left: the recipe asks for {asked or 'any emotion'}, the corpus has {had}"
         )
-    return table[wanted.to_numpy(bool)]
+    used = table[wanted.to_numpy(bool)]
+    counts = table.loc[~wanted.to_numpy(bool), "emotion"].dropna().value_counts()
+    used.attrs[NOT_ASKED_FOR] = {str(name): int(count) for name, count in counts.items()}
+    return used
 
 
 def divide(recipe: Recipe, corpora: Mapping[str, str | Path], table: pd.DataFrame) -> Split:

@@ -19,11 +19,12 @@ from subtone.extraction import Clip, Failure, clips_of, extract
 from subtone.extraction.functionals import Functionals, FunctionalSet, Smile, functionals
 from subtone.protocols import Split
 from subtone.recipes.cnns import Cnns
-from subtone.recipes.data import divide, positions, read_corpora, targets
+from subtone.recipes.data import NOT_ASKED_FOR, divide, positions, read_corpora, targets
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.published import beside
+from subtone.recipes.remarks import chosen, headline, remarks
 from subtone.recipes.schema import Recipe
 from subtone.recipes.segment_sources import Encoded, frames_to_keep
 from subtone.recipes.svms import fit_machine
@@ -66,7 +67,7 @@ def run_frozen(
     table = read_corpora(recipe, corpora)
     # Folds first: a leak or a wrong name is told before hours of extraction.
     divide(recipe, corpora, table)
-    run = _Run(recipe, table, work, store, device, tell)
+    run = _Run(recipe, table, work, store, device, tell, overwrite=overwrite)
     split = divide(recipe, corpora, table.iloc[run.rows])
     trained = time.perf_counter()
     scores, told = run.train(split)
@@ -79,22 +80,34 @@ def run_frozen(
     answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
     systems, comparisons = judge(recipe, answers)
     seconds = time.perf_counter() - began
-    chosen = {} if recipe.split is None else {"split": recipe.split}
+    named = {} if recipe.split is None else {"split": recipe.split}
     return write_results(
         out,
         protocol={
             **split.protocol.to_dict(),
-            **chosen,
-            "description": split.protocol.describe() + taught_on(run.taught, table),
+            **named,
+            "description": split.protocol.describe()
+            + taught_on([*run.upstreams, *dict.fromkeys(run.images.values())], table),
         },
         systems=systems,
         comparisons=comparisons,
         predictions=answers.table(),
         recipe=dump(recipe),
         environment=describe_environment(seeds=recipe.seeds, device=device),
-        sections=beside(recipe, corpora, systems),
+        sections={**beside(recipe, corpora, systems), **chosen(told.get("svms", {}))},
+        about=headline(recipe),
+        remarks=remarks(
+            recipe,
+            systems,
+            failed=len(run.failed),
+            clips=len(table),
+            not_asked_for=table.attrs.get(NOT_ASKED_FOR, {}),
+            upstreams=run.upstreams,
+            images=run.images,
+        ),
         extra={
             "recipe": recipe.name,
+            "not_asked_for": table.attrs.get(NOT_ASKED_FOR, {}),
             **run.about,
             **told,
             "left_out": left_out(table),
@@ -120,11 +133,14 @@ class _Run:
         store: str | Path | None,
         device: str,
         tell: OnProgress,
+        *,
+        overwrite: bool,
     ) -> None:
+        self._overwrite = overwrite
         self._recipe, self._table, self._work, self._device = recipe, table, work, device
         self._tell = tell
         self._clips: list[Clip] = clips_of(table)
-        self._cnns = Cnns(recipe, work, device, tell) if recipe.cnns else None
+        self._cnns = Cnns(recipe, work, device, tell, overwrite=overwrite) if recipe.cnns else None
         sets = dict.fromkeys(one.functionals for one in recipe.svms.values() if one.functionals)
         for which in sets:  # a missing extra is told now, not after hours of extraction
             Smile(which)
@@ -163,10 +179,14 @@ class _Run:
         return set(range(len(self._clips))) - set(rows.tolist())
 
     @property
-    def taught(self) -> list[Taught]:
-        """What was trained beforehand, and may have heard the corpus."""
-        loaded: list[Taught] = [] if self._encoded is None else [self._encoded.upstream]
-        return loaded + ([] if self._cnns is None else [*self._cnns.pre_trained])
+    def upstreams(self) -> list[Taught]:
+        """The upstream, if there is one."""
+        return [] if self._encoded is None else [self._encoded.upstream]
+
+    @property
+    def images(self) -> dict[str, Taught]:
+        """System → pre-trained network that it begins as."""
+        return {} if self._cnns is None else self._cnns.pre_trained
 
     @property
     def about(self) -> dict[str, Any]:
@@ -259,14 +279,20 @@ class _Run:
             told["steps"] = steps
 
     def _train_svms(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
-        chosen = {}
+        found = {}
         for name, section in self._recipe.svms.items():
             folder = self._work / self._recipe.name / name
-            scores[name], chosen[name] = fit_machine(
-                name, section, self._numbers(section, split), split, folder, self._tell
+            scores[name], found[name] = fit_machine(
+                name,
+                section,
+                self._numbers(section, split),
+                split,
+                folder,
+                self._tell,
+                overwrite=self._overwrite,
             )
-        if chosen:
-            told["svms"] = chosen
+        if found:
+            told["svms"] = found
 
     def _numbers(self, system: SvmSection, split: Split) -> npt.NDArray[np.float32]:
         """Return one row of numbers a clip, ``(clips, dim)``."""

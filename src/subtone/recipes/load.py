@@ -16,6 +16,8 @@ from subtone.recipes.schema import Recipe
 
 #: A recipe is a page of text.
 MAX_BYTES = 1_000_000
+#: Sections of systems by name.
+_SYSTEMS = ("systems", "networks", "svms", "cnns")
 
 
 def names() -> tuple[str, ...]:
@@ -50,7 +52,8 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     name_or_path : str or Path
         A name of :func:`names`, or a YAML file.
     overrides : sequence of str
-        ``"training.steps=400"``, ``"systems.sap.form=segment"``; values are YAML. They win over the file.
+        ``"training.steps=400"``, ``"systems.sap.form=segment"``; values are YAML. They win over the file. A system that
+        is set to null is taken away, with its comparisons.
 
     Returns
     -------
@@ -110,6 +113,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
         ) from error
     *path, last = key.strip().split(".")
     _check_named(raw, override, path)
+    if parsed is None and len(path) == 1 and path[0] in _SYSTEMS:
+        _drop(raw, override, path[0], last)
+        return
     at: dict[str, Any] = raw
     for step in path:
         inner = at.setdefault(step, {})
@@ -130,6 +136,17 @@ def _override(raw: dict[str, Any], override: str) -> None:
                     own.update({key: value for key, value in asked.items() if key not in kept})
 
 
+def _drop(raw: dict[str, Any], override: str, section: str, name: str) -> None:
+    """Take a system out of a recipe, and the comparisons that it is part of."""
+    there = raw.get(section)
+    if not isinstance(there, dict) or name not in there:
+        raise RecipeError(f"--set {override!r}: nothing to take away; {nearest(name, there or ())}")
+    raw[section] = {key: value for key, value in there.items() if key != name}
+    pairs = raw.get("compare")
+    if isinstance(pairs, list):
+        raw["compare"] = [pair for pair in pairs if not (isinstance(pair, list) and name in pair)]
+
+
 def _check_split(raw: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Refuse a split by name together with what would make another of it."""
     if raw.get("split") is None:
@@ -145,7 +162,7 @@ def _check_split(raw: Mapping[str, Any], overrides: Sequence[str]) -> None:
 
 def _check_named(raw: Mapping[str, Any], override: str, path: Sequence[str]) -> None:
     """Refuse a setting of a system or network that is not there: a slip of the pen would add one."""
-    if len(path) < 2 or path[0] not in ("systems", "networks", "svms", "cnns", "splits"):
+    if len(path) < 2 or path[0] not in (*_SYSTEMS, "splits"):
         return
     there = raw.get(path[0])
     if isinstance(there, dict) and path[1] not in there:
@@ -165,6 +182,12 @@ def _explained(error: ValidationError) -> str:
             lines.append(f"unknown key '{where}'; {nearest(str(key), _keys(parents))}")
         elif problem["type"] == "missing":
             lines.append(f"'{where}' is missing")
+        elif problem["type"] == "tuple_type":
+            lines.append(f"'{where}': must be a list, e.g. [{problem['input']}]")
+        elif problem["type"] in ("dataclass_type", "model_type"):
+            lines.append(
+                f"'{where}': must be a section of settings, e.g. {{key: value}}, got {problem['input']!r}"
+            )
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"'{where}': {message}" if where else message)

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subtone.protocols import Split
+from subtone.recipes.claims import claim_anew
 from subtone.recipes.data import targets
 from subtone.recipes.judge import Scores, probabilities
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.scores import read_scores, rounded, write_scores
 from subtone.recipes.systems import SvmSection
-from subtone.training.end_to_end.folder import claim
 from subtone.training.end_to_end.launching import alone
 from subtone.training.svm import SvmChoice, train_svm
 
@@ -31,6 +31,8 @@ def fit_machine(
     split: Split,
     folder: Path,
     tell: OnProgress,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Scores, list[dict[str, Any]]]:
     """Fit a machine a fold, unless that is done.
 
@@ -46,6 +48,8 @@ def fit_machine(
         Of the system's folds; made if new.
     tell
         See :data:`subtone.recipes.progress.OnProgress`.
+    overwrite
+        Whether machines of other settings may be replaced.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def fit_machine(
             ),
             "classes": list(split.protocol.classes),
         }
-        claim(alone("fp32"), own, about, whole=folder, way_out="give the result another folder (--out)")
+        claim_anew(alone("fp32"), own, about, whole=folder, overwrite=overwrite)
         if not (own / SCORES).exists():
             fitted = train_svm(features, wanted, [fold], classes, section.svm)
             logits = np.ascontiguousarray(fitted.logits[fold.test])

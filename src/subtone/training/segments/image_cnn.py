@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from subtone.errors import UpstreamError
+from subtone.errors import UpstreamError, nearest
 from subtone.training.segments.shipped_cnn import FOLDER, SHIPPED
 from subtone.upstreams import hub
 from subtone.upstreams.checkpoint import WEIGHT_FILES, Checkpoint, load_weights, open_checkpoint
@@ -275,6 +275,11 @@ def _open(name_or_folder: str | Path) -> Checkpoint:
     ours = f"; or take {SHIPPED!r}, which ships with Subtone and needs no network"
     if isinstance(name_or_folder, Path) or name.startswith((".", "~", "/")) or name.count("/") > 1:
         raise UpstreamError(f"upstream {name!r}: no such folder{ours}")
+    if "/" not in name:
+        raise UpstreamError(
+            f"upstream {name!r}: no folder, and no name of the hub, which has a slash, as in microsoft/resnet-18; "
+            f"{nearest(name, [SHIPPED])}"
+        )
     try:
         found = hub.fetch(name, None, None)
     except UpstreamError as error:

@@ -25,7 +25,7 @@ class SegmentSystem:
     layer
         The one layer of the upstream that is taken, counted from 0, or from -1 backwards; null learns a mix of all.
     network
-        Convolutions that are declared here; null, with null ``images``, takes the usual ones.
+        Convolutions that are declared here; the usual ones where neither they nor ``images`` are given.
     images
         A CNN pre-trained on images, in the place of ``network``.
     decision
@@ -43,7 +43,11 @@ class SegmentSystem:
     def __post_init__(self) -> None:
         """Refuse two networks, and values out of range."""
         if self.network is not None and self.images is not None:
-            raise OptionError("either network or images is given, not both")
+            raise OptionError(
+                "either network or images is given, not both; set the one that is not meant to null"
+            )
+        if self.network is None and self.images is None:
+            object.__setattr__(self, "network", StackOptions())
         if self.decision not in get_args(Decision):
             raise OptionError(
                 f"decision {self.decision!r} is not known; {nearest(self.decision, get_args(Decision))}"
