@@ -30,7 +30,7 @@ Record = dict[str, Any]
 KEPT = ("metrics.json", "folds.csv", "recipe.yaml", "environment.json")
 TITLES = {"ravdess": "RAVDESS", "emodb": "EmoDB-4", "nemo": "nEMO", "ased": "ASED"}
 CLASSES = {"all": "all classes", "four": "common four"}
-#: The length on which claims are tested: named before anything was measured, so that none is the best of several.
+#: The length on which claims are tested: one from the middle, whatever it gives, so that none is the best of several.
 LENGTH = "1s"
 COLOURS = {
     "segment-cnn": "#0072b2",
@@ -188,8 +188,8 @@ def claims(all_settings: list[Setting]) -> list[str]:
         )
     lines += [
         "",
-        f"Where no length is named, the CNN and the transfer CNN are those on segments of {LENGTH}, named before "
-        f"anything was measured. Paired tests by speakers, p corrected for all {len(found)} of them (Holm):",
+        f"Where no length is named, the CNN and the transfer CNN are those on segments of {LENGTH}, one from the "
+        f"middle whatever it gives. Paired tests by speakers, p corrected for all {len(found)} of them (Holm):",
         "",
         "| claim | setting | difference in UA, points | p | p corrected |",
         "|---|---|---|---|---|",
