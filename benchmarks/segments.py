@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -139,7 +138,9 @@ def one_epoch_of(folder: Path, clips: int, work: Path) -> None:
     windows = cut(maps.lengths.tolist(), [np.ones(FRAMES, bool)] * clips, HOP / 16_000, SegmentOptions())
     source = WithinClips(maps, windows)
     seconds = epoch(source, np.arange(clips) % 4, work / f"memory-{clips}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    # Not getrusage: its peak is inherited from the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1000
     print(
         json.dumps(
             {"clips": clips, "segments": len(windows), "seconds": round(seconds, 1), "peak_mb": round(peak)}
