@@ -24,8 +24,9 @@ from subtone.protocols import Split
 from subtone.recipes.data import divide, read_corpora, section_for, targets
 from subtone.recipes.judge import Answers, Scores, judge, probabilities
 from subtone.recipes.load import dump
+from subtone.recipes.pretraining import PretrainingSection
 from subtone.recipes.progress import OnProgress
-from subtone.recipes.schema import PretrainingSection, Recipe
+from subtone.recipes.schema import Recipe
 from subtone.speech import get_detector
 from subtone.training import train_frozen
 from subtone.upstreams.filterbank_network import FilterBankNetworkUpstream

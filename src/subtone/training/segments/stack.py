@@ -143,13 +143,13 @@ class ConvStack(nn.Module):
         channels, height = 1, dim
         self.pictures = nn.Sequential()
         for block in square:
-            self.pictures.append(_block2d(channels, block))
+            self.pictures.append(_block(channels, block))
             channels = block.channels
             height = math.ceil(math.ceil(height / block.stride) / block.max_pool)
         width = channels * height if square else dim
         self.frames = nn.Sequential()
         for block in flat:
-            self.frames.append(_block1d(width, block))
+            self.frames.append(_block(width, block))
             width = block.channels
         self._pool = options.global_pool
         if not flat:
@@ -185,25 +185,19 @@ def _pooled(x: Tensor, kind: GlobalPool) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-def _block1d(channels: int, block: ConvBlock) -> nn.Sequential:
+def _block(channels: int, block: ConvBlock) -> nn.Sequential:
+    """Return a block that takes ``channels``."""
+    convolution: type[nn.Conv1d | nn.Conv2d] = nn.Conv2d
+    norm: type[nn.BatchNorm1d | nn.BatchNorm2d] = nn.BatchNorm2d
+    pool: type[nn.MaxPool1d | nn.MaxPool2d] = nn.MaxPool2d
+    if block.kind == "conv1d":
+        convolution, norm, pool = nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d
     layers: list[nn.Module] = [
-        nn.Conv1d(channels, block.channels, block.kernel, block.stride, block.kernel // 2)
+        convolution(channels, block.channels, block.kernel, block.stride, block.kernel // 2)
     ]
     if block.batch_norm:
-        layers.append(nn.BatchNorm1d(block.channels))
+        layers.append(norm(block.channels))
     layers.append(nn.ReLU())
     if block.max_pool > 1:
-        layers.append(nn.MaxPool1d(block.max_pool, ceil_mode=True))
-    return nn.Sequential(*layers, nn.Dropout(block.dropout))
-
-
-def _block2d(channels: int, block: ConvBlock) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, block.channels, block.kernel, block.stride, block.kernel // 2)
-    ]
-    if block.batch_norm:
-        layers.append(nn.BatchNorm2d(block.channels))
-    layers.append(nn.ReLU())
-    if block.max_pool > 1:
-        layers.append(nn.MaxPool2d(block.max_pool, ceil_mode=True))
+        layers.append(pool(block.max_pool, ceil_mode=True))
     return nn.Sequential(*layers, nn.Dropout(block.dropout))
