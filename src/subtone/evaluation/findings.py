@@ -187,7 +187,9 @@ class Findings:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [one.name for one in (*self.tables, *self.curves, *self.heat_maps)]
+        names = [one.name for one in self.tables]
+        names += [one.name for one in self.curves]
+        names += [one.name for one in self.heat_maps]
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(
