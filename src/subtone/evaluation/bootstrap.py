@@ -120,6 +120,30 @@ def resample(units: Units, resamples: int, rng: np.random.Generator) -> tuple[Fl
     return hits, weights @ units.support
 
 
+def resample_within(
+    units: Units, strata: Codes, resamples: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """`resample`, but each stratum by itself, so that all keep their number of units.
+
+    Parameters
+    ----------
+    units
+        What is drawn.
+    strata
+        ``(units,)`` which stratum each belongs to.
+    resamples
+        How many times.
+    rng
+        Draws.
+    """
+    parts = []
+    for stratum in np.unique(strata):
+        at = strata == stratum
+        part = Units(units.hits[at], units.support[at], units.copies[at], units.unit)
+        parts.append(resample(part, resamples, rng))
+    return np.sum([hits for hits, _ in parts], axis=0), np.sum([support for _, support in parts], axis=0)
+
+
 def seed_weights(seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
     """Draw seeds with replacement: ``(resamples, seeds)`` weights that sum to 1."""
     return rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=resamples) / seeds
