@@ -175,7 +175,8 @@ def evaluate(
 
     UA is the mean recall of the classes that occur in the truth (scikit-learn's balanced accuracy), WA the
     plain accuracy. The interval is the percentile bootstrap over speakers: whole speakers are drawn with
-    replacement (and, given several seeds, seeds as well); a resample that lacks a class takes UA over the
+    replacement, and, given several seeds, seeds as well (see `subtone.evaluation.bootstrap.seed_weights`): it
+    tells what other speakers and other seeds might have given. A resample that lacks a class takes UA over the
     classes that it has.
 
     Parameters

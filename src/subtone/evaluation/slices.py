@@ -23,6 +23,7 @@ from subtone.evaluation.bootstrap import (
     resample_within,
     seed_weights,
     units_of,
+    weighted_metric,
 )
 from subtone.evaluation.metrics import Codes, Floats, class_numbers, unweighted_accuracy, weighted_accuracy
 from subtone.evaluation.spread import SpeakerSpread, spread_of
@@ -288,13 +289,13 @@ def _cut(
     rng = np.random.default_rng(draw.seed)
     drawn, drawn_support = resample_within(units, strata.reshape(-1), draw.resamples, rng)
     weights = seed_weights(len(predictions), draw.resamples, rng)
-    shape = (draw.resamples, len(names), draw.classes)
-    drawn_hits = np.einsum("rs,rsc->rc", weights, drawn).reshape(shape)
-    drawn_support = drawn_support.reshape(shape)
-    ua = np.clip(unweighted_accuracy(drawn_hits, drawn_support), 0.0, 1.0)  # (resamples, slices)
-    wa = np.clip(weighted_accuracy(drawn_hits, drawn_support), 0.0, 1.0)
+    shape = (len(names), draw.classes)
+    drawn = drawn.reshape(*drawn.shape[:2], *shape)  # (resamples, seeds, slices, classes)
+    drawn_support = drawn_support.reshape(-1, *shape)
+    ua = weighted_metric("ua", drawn, drawn_support, weights)  # (resamples, slices)
+    wa = weighted_metric("wa", drawn, drawn_support, weights)
     hits, support = units.totals()
-    hits, support = hits.mean(0).reshape(shape[1:]), support.reshape(shape[1:])
+    hits, support = hits.mean(0).reshape(shape), support.reshape(shape)
     found = tuple(
         Slice(
             name=name,
