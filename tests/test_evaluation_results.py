@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 
 from subtone.errors import UsageError
-from subtone.evaluation import compare, describe_environment, evaluate, plots, read_metrics, write_results
+from subtone.evaluation import (
+    compare,
+    corrected,
+    describe_environment,
+    evaluate,
+    plots,
+    read_metrics,
+    write_results,
+)
 from subtone.evaluation import results as results_module
 from subtone.protocols import build
 
@@ -36,7 +44,9 @@ def run():
     return {
         "protocol": split.protocol,
         "systems": systems,
-        "comparisons": [compare(truth, [LABELS[0]] * 60, good, LABELS, who, names=("GAP", "GAP + SAP"))],
+        "comparisons": corrected(
+            [compare(truth, [LABELS[0]] * 60, good, LABELS, who, names=("GAP", "GAP + SAP"))]
+        ),
         "predictions": predictions,
         "recipe": "name: sap\n",
     }

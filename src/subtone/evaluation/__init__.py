@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from subtone.evaluation.answers import soft_vote
-from subtone.evaluation.comparison import Comparison, compare
+from subtone.evaluation.comparison import Comparison, compare, corrected
 from subtone.evaluation.correction import holm
 from subtone.evaluation.results import describe_environment, read_metrics, refuse_if_taken, write_results
 from subtone.evaluation.scoring import Evaluation, FoldScore, evaluate
@@ -13,6 +13,7 @@ __all__ = [
     "Evaluation",
     "FoldScore",
     "compare",
+    "corrected",
     "describe_environment",
     "evaluate",
     "holm",

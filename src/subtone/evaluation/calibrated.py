@@ -23,8 +23,8 @@ BINS = 15
 #: Development clips that are all recognised ask for a temperature of 0, and so for probabilities of 1.
 COLDEST = 0.1
 
-#: ``"fitted"``: on development clips, to report it. ``"built-in"``: the probabilities are scaled already, by temperatures
-#: of development clips. ``"none"``: there is none.
+#: ``"fitted"``: on development clips, to report it. ``"built-in"``: the probabilities are scaled already, by a
+#: temperature of development clips. ``"none"``: there is none.
 Temperature = Literal["fitted", "built-in", "none"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from subtone.evaluation.bootstrap import (
     resample,
     seed_weights,
     units_of,
+    weighted_metric,
 )
+from subtone.evaluation.correction import holm
 from subtone.evaluation.metrics import Codes, Floats, class_numbers
 
 EXACT_UNITS = 13  # up to so many speakers all 2 ** n exchanges are tried
@@ -42,6 +44,9 @@ class Comparison:
     p
         Two-sided p value: how often exchanging the systems' answers of whole speakers at random gives a
         difference as large.
+    p_corrected, tests
+        The same corrected for the number of tests that were looked at together, see `corrected`; None as long as
+        a test stands alone.
     p_exact
         True when all exchanges were tried instead of random ones.
     n, unit, units
@@ -66,16 +71,23 @@ class Comparison:
     resamples: int
     permutations: int
     seed: int
+    p_corrected: float | None = None
+    tests: int = 1
 
     @property
     def significant(self) -> bool:
-        """True when the test rejects "no difference" and the interval leaves zero out."""
-        return self.p < 1.0 - self.confidence and not self.ci[0] <= 0.0 <= self.ci[1]
+        """True when the test, corrected where it is one of several, rejects "no difference" and the interval
+        leaves zero out.
+        """
+        p = self.p if self.p_corrected is None else self.p_corrected
+        return p < 1.0 - self.confidence and not self.ci[0] <= 0.0 <= self.ci[1]
 
     def sentence(self) -> str:
         """The verdict in one line, in points (percent)."""
         name = self.metric.upper()
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.{2 if self.p >= 0.0095 else 3}f}"
+        p = _p_text(self.p)
+        if self.p_corrected is not None and self.tests > 1:
+            p += f", {_p_text(self.p_corrected)} corrected for {self.tests} tests"
         sign = -1.0 if self.significant and self.difference < 0 else 1.0
         low, high = sorted(100.0 * sign * end for end in self.ci)
         evidence = f"({100 * self.confidence:g} % interval {_signed(low)} to {_signed(high)}, {p})"
@@ -107,6 +119,36 @@ def _signed(points: float) -> str:
     """
     text = f"{points:.1f}"
     return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.{2 if p >= 0.0095 else 3}f}"
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p values of tests that are looked at together for their number.
+
+    The tests of each metric are a family: UA and WA of the same answers say nearly the same. What was corrected before
+    is corrected anew.
+
+    Parameters
+    ----------
+    comparisons
+        All that a reader chooses from, e.g. those of a result folder.
+
+    Returns
+    -------
+    list of Comparison
+        In the same order, with ``p_corrected`` and ``tests`` (Holm, see :func:`subtone.evaluation.holm`).
+    """
+    fixed: dict[int, Comparison] = {}
+    for metric in METRICS:
+        at = [i for i, one in enumerate(comparisons) if one.metric == metric]
+        ps = holm([comparisons[i].p for i in at])
+        fixed |= {
+            i: replace(comparisons[i], p_corrected=p, tests=len(at)) for i, p in zip(at, ps, strict=True)
+        }
+    return [fixed[i] for i in range(len(comparisons))]
 
 
 def compare(
@@ -185,7 +227,7 @@ def compare(
     rng = np.random.default_rng(seed)
     drawn, drawn_support = resample(units, resamples, rng)  # (resamples, seeds of a and b, classes)
     parts = [
-        score(np.einsum("rs,rsc->rc", seed_weights(part.shape[1], resamples, rng), part), drawn_support)
+        weighted_metric(metric, part, drawn_support, seed_weights(part.shape[1], resamples, rng))
         for part in (drawn[:, :split], drawn[:, split:])
     ]
     p, exact = _randomisation_p(_unit_differences(units, split, metric), units.copies, permutations, rng)

@@ -19,18 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from subtone.errors import UsageError
+from subtone.errors import UsageError, nearest
 from subtone.evaluation import plots
-from subtone.evaluation.comparison import Comparison
+from subtone.evaluation.calibrated import Calibration
+from subtone.evaluation.comparison import Comparison, corrected
+from subtone.evaluation.page import speaker_dependent, summary
+from subtone.evaluation.reliability_plot import reliability_diagrams
 from subtone.evaluation.scoring import Evaluation
+from subtone.evaluation.slices import Slices
 from subtone.protocols import Protocol
 
 MARK = "metrics.json"  # what tells a result folder from any other
-#: What a page says of folds that share speakers, before any figure is taken for more than it is.
-SPEAKER_DEPENDENT = (
-    "> **Speaker-dependent split**: clips were divided at random, so test speakers are heard in training. These "
-    "figures are not comparable with speaker-disjoint ones and say nothing of new speakers."
-)
 PACKAGES = (
     "subtone",
     "numpy",
@@ -51,6 +50,8 @@ def write_results(
     protocol: Protocol | Mapping[str, Any],
     systems: Mapping[str, Evaluation],
     comparisons: Sequence[Comparison] = (),
+    slices: Mapping[str, Slices] | None = None,
+    calibration: Mapping[str, Calibration] | None = None,
     predictions: pd.DataFrame | None = None,
     recipe: str | None = None,
     environment: Mapping[str, Any] | None = None,
@@ -62,10 +63,10 @@ def write_results(
 ) -> Path:
     """Write a result folder, whole or not at all.
 
-    It holds ``metrics.json`` (``{"protocol", "systems", "comparisons"}``), ``folds.csv``,
-    ``predictions.parquet``, ``confusion-<system>.png``, ``folds.png``, ``recipe.yaml``, ``environment.json``
-    and ``README.md``. All is built in a hidden folder beside it and renamed at the end, so a run that is
-    killed leaves no half result.
+    It holds ``metrics.json`` (``{"protocol", "systems", "comparisons"}``, and ``"slices"`` and ``"calibration"``
+    where they are given), ``folds.csv``, ``predictions.parquet``, ``confusion-<system>.png``, ``folds.png``,
+    ``reliability.png``, ``recipe.yaml``, ``environment.json`` and ``README.md``. All is built in a hidden folder
+    beside it and renamed at the end, so a run that is killed leaves no half result.
 
     Parameters
     ----------
@@ -76,7 +77,12 @@ def write_results(
     systems
         Name -> evaluation.
     comparisons
-        Paired comparisons of them.
+        Paired comparisons of them; their p values are corrected here for the number of comparisons, see
+        :func:`subtone.evaluation.corrected`.
+    slices
+        Name → for whom the system works.
+    calibration
+        Name → whether its probabilities are true.
     predictions
         One row a clip (and system), written as given, index included.
     recipe
@@ -102,18 +108,29 @@ def write_results(
     Raises
     ------
     UsageError
-        If the folder is in use, there are no systems, or ``extra`` would hide an entry.
+        If the folder is in use, there are no systems, slices or calibration are of another system, or ``extra``
+        would hide an entry.
     """
     if not systems:
         raise UsageError("a result folder needs one system or more")
+    for name in (*(slices or {}), *(calibration or {})):
+        if name not in systems:
+            raise UsageError(
+                f"slices or calibration of {name!r}, which is no system; {nearest(name, systems)}"
+            )
     target = Path(folder)
     _sweep(target)
     refuse_if_taken(target, overwrite=overwrite)
+    verdicts = corrected(comparisons)
     record: dict[str, Any] = {
         "protocol": protocol.to_dict() if isinstance(protocol, Protocol) else dict(protocol),
         "systems": {name: evaluation.to_dict(full=True) for name, evaluation in systems.items()},
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "comparisons": [comparison.to_dict() for comparison in verdicts],
     }
+    if slices is not None:
+        record["slices"] = {name: one.to_dict() for name, one in slices.items()}
+    if calibration is not None:
+        record["calibration"] = {name: one.to_dict() for name, one in calibration.items()}
     hidden = sorted(set(extra or {}) & set(record))
     if hidden:
         raise UsageError(f"extra entry {hidden[0]!r} would hide the one of that name in {MARK}; rename it")
@@ -124,16 +141,28 @@ def write_results(
         if predictions is not None:
             predictions.to_parquet(building / "predictions.parquet")
         names = file_names(systems)
-        mark = " (speaker-dependent split)" if _speaker_dependent(record["protocol"]) else ""
+        mark = " (speaker-dependent split)" if speaker_dependent(record["protocol"]) else ""
         for name, evaluation in systems.items():
             plots.confusion_matrix(evaluation, building / f"confusion-{names[name]}.png", title=name + mark)
         if any(evaluation.folds for evaluation in systems.values()):
             plots.fold_strip(systems, building / "folds.png", title=f"UA by fold{mark}")
+        if calibration:
+            reliability_diagrams(calibration, building / "reliability.png")
         if recipe is not None:
             (building / "recipe.yaml").write_text(recipe, encoding="utf-8")
         where = describe_environment() if environment is None else dict(environment)
         write_json(building / "environment.json", where)
-        page = summary(record["protocol"], systems, comparisons, where, sections, about, remarks)
+        page = summary(
+            record["protocol"],
+            systems,
+            verdicts,
+            where,
+            slices=slices,
+            calibration=calibration,
+            sections=sections,
+            about=about,
+            remarks=remarks,
+        )
         (building / "README.md").write_text(page, encoding="utf-8")
     return target
 
@@ -234,69 +263,6 @@ def describe_environment(
     }
 
 
-def summary(
-    protocol: Mapping[str, Any],
-    systems: Mapping[str, Evaluation],
-    comparisons: Sequence[Comparison],
-    environment: Mapping[str, Any],
-    sections: Mapping[str, str] | None = None,
-    about: str | None = None,
-    remarks: Sequence[str] = (),
-) -> str:
-    """The page to read first, in Markdown: protocol, table with intervals, verdicts, how it was run."""
-    best = max(systems.items(), key=lambda item: item[1].ua)
-    some = best[1]
-    lines = [
-        "# Result",
-        "",
-        *([about, ""] if about else []),
-        f"Best UA: **{best[0]}**, {_percent(some.ua, some.ua_ci)} %.",
-        "",
-        *([SPEAKER_DEPENDENT, ""] if _speaker_dependent(protocol) else []),
-        *(line for remark in remarks for line in (f"> {remark}", "")),
-        f"Protocol: {protocol.get('description', 'not described')}",
-        "",
-        f"| system | UA % ({100 * some.confidence:g} % interval) | WA % | macro-F1 % | clips | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {_cell(name)} | {_percent(one.ua, one.ua_ci)} | {_percent(one.wa, one.wa_ci)} "
-        f"| {100 * one.macro_f1:.1f} | {one.n} | {one.seeds} |"
-        for name, one in systems.items()
-    ]
-    units = {(one.ci_unit, one.ci_units) for one in systems.values()}
-    over = " and ".join(f"{number} {unit}s" for unit, number in sorted(units))
-    lines += ["", f"Intervals: percentile bootstrap over {over}, {some.resamples} resamples."]
-    if any(unit == "clip" for unit, _ in units):
-        lines.append(
-            "Clips were resampled because speakers are unknown or one; that says nothing of new speakers."
-        )
-    for title, text in (sections or {}).items():
-        lines += ["", f"## {title}", "", text]
-    if comparisons:
-        lines += ["", "## Comparisons", "", *(f"- {comparison.sentence()}" for comparison in comparisons)]
-    lines += ["", "## Recall by class (%)", "", "| system | " + " | ".join(map(_cell, some.labels)) + " |"]
-    lines.append("|---" * (len(some.labels) + 1) + "|")
-    for name, one in systems.items():
-        found = [one.per_class_recall.get(label, math.nan) for label in some.labels]
-        cells = ["–" if math.isnan(recall) else f"{100 * recall:.1f}" for recall in found]
-        lines.append(f"| {_cell(name)} | " + " | ".join(cells) + " |")
-    versions = environment.get("versions") or {}
-    lines += ["", "## How it was run", ""]
-    if environment.get("command"):
-        lines.append(f"- Command: `{environment['command']}`")
-    if environment.get("seeds"):
-        lines.append(f"- Seeds: {', '.join(map(str, environment['seeds']))}")
-    lines.append(f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")
-    return "\n".join(lines) + "\n"
-
-
-def _speaker_dependent(protocol: Mapping[str, Any]) -> bool:
-    """Whether folds of the run, or of one of its corpora where each has its own, share speakers."""
-    each = [protocol, *(protocol.get("corpora") or {}).values()]
-    return any(one.get("speaker_dependent", False) for one in each)
-
-
 def file_names(systems: Mapping[str, Any]) -> dict[str, str]:
     """System names as parts of file names, distinct even where case is ignored.
 
@@ -341,14 +307,6 @@ def _plain(value: Any) -> Any:
     raise UsageError(
         f"a result holds {type(value).__name__} {value!r}, which JSON can't; make it a number or text"
     )
-
-
-def _percent(value: float, interval: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _processor() -> str:
