@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import subtone
-from subtone.cli import corpus, doctor, evaluate, extract, intensity, models, predict, pretrain, recipe, train
+from subtone.cli import corpus, doctor, evaluate, extract, intensity, models, predict, pretrain, recipe, study, train
 from subtone.cli.options import examples
 from subtone.cli.outcome import DEBUG_VARIABLE
 
@@ -57,6 +57,7 @@ app.add_typer(recipe.app, name="recipe", rich_help_panel=STUDY)
 app.command(rich_help_panel=STUDY, epilog=extract.EPILOG)(extract.extract)
 app.command(rich_help_panel=STUDY, epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command(rich_help_panel=STUDY, epilog=train.EPILOG)(train.train)
+app.add_typer(study.app, name="study", rich_help_panel=STUDY)
 app.add_typer(intensity.app, name="intensity", rich_help_panel=STUDY)
 app.command(rich_help_panel=STUDY, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(rich_help_panel=HELP, epilog=doctor.EPILOG)(doctor.doctor)

@@ -53,10 +53,13 @@ class Trained:
         ``(clips, classes)`` float32 of the rows asked for; NaN elsewhere.
     fitted
         What is told of the training.
+    network
+        With the weights that were chosen, in evaluation mode.
     """
 
     logits: npt.NDArray[np.float32]
     fitted: Fitted
+    network: Downstream
 
 
 def train_downstream(
@@ -123,7 +126,7 @@ def train_downstream(
     with torch.no_grad():
         for rows in ordered(score, frames[0].lengths, task.plan.budget):
             logits[rows] = network([one.read(rows) for one in frames]).numpy()
-    return Trained(logits, fitted)
+    return Trained(logits, fitted, network)
 
 
 def _chosen(best: Best) -> Mapping[str, Tensor]:

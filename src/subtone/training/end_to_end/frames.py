@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from subtone.extraction.chunks import Chunk, cut_chunks
 from subtone.extraction.chunks import plan as plan_chunks
 from subtone.extraction.options import BackendName, Precision
 from subtone.extraction.streams import Streams
+from subtone.speech import SpeechSegments
 from subtone.training.end_to_end.clips import DecodedClips
 from subtone.training.end_to_end.network import Stream, StreamShape, shape_of, speech_of
 from subtone.training.end_to_end.options import LayerChoice
@@ -29,6 +31,13 @@ from subtone.upstreams.clips import mask_of
 
 OnClip = Callable[[int, int], None]
 """Told how many clips are encoded, and of how many."""
+
+
+class Spoken(Protocol):
+    """What knows where clips hold speech."""
+
+    def speech(self, clip: int) -> SpeechSegments:
+        """Return where a clip holds speech."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +51,15 @@ class ClipFrames:
     starts
         ``(clips + 1,)`` where the frames of each clip begin among all frames.
     frames
-        ``(all frames, layers, dim)`` float32, memory-mapped.
+        ``(all frames, layers, dim)`` float32, memory-mapped, or in half precision.
     clips
         Whose frames these are.
     """
 
     shape: StreamShape
     starts: npt.NDArray[np.int64]
-    frames: npt.NDArray[np.float32]
-    clips: DecodedClips
+    frames: npt.NDArray[np.floating]
+    clips: Spoken
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

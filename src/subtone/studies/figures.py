@@ -1,0 +1,95 @@
+"""From answers to figures with intervals: all systems and conditions of a study on the same resampled speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subtone.evaluation.bootstrap import percentile_interval, resample, units_of
+from subtone.evaluation.findings import Measure
+from subtone.evaluation.metrics import unweighted_accuracy
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """UA of several sets of answers to the same clips, and of the same resamples of their speakers.
+
+    Parameters
+    ----------
+    values
+        Name → UA in points (percent).
+    draws
+        Name → ``(resamples,)`` the same of resampled speakers; row for row of the same speakers under every name.
+    """
+
+    values: Mapping[str, float]
+    draws: Mapping[str, Floats]
+
+    def measure(self, name: str) -> Measure:
+        """UA in percent, with its interval."""
+        return Measure(self.values[name], *percentile_interval(self.draws[name]))
+
+    def of(self, what: Callable[..., Any], *names: str) -> Measure:
+        """Whatever is computed of the UA of several names, with its interval.
+
+        Examples
+        --------
+        >>> both = Resampled({"a": 60.0, "b": 50.0}, {"a": np.array([61.0, 59.0]), "b": np.array([51.0, 49.0])})
+        >>> both.of(lambda a, b: a - b, "a", "b").text()
+        '10.0 (10.0 to 10.0)'
+        """
+        value = float(what(*(self.values[name] for name in names)))
+        draws = what(*(self.draws[name] for name in names))
+        return Measure(value, *percentile_interval(draws))
+
+
+def resampled_ua(
+    truth: npt.NDArray[np.int64],
+    answers: Mapping[str, npt.NDArray[np.int64]],
+    classes: int,
+    speakers: Sequence[Any],
+    *,
+    resamples: int,
+    seed: int,
+) -> Resampled:
+    """Take the UA of many sets of answers on the same resamples of speakers.
+
+    Parameters
+    ----------
+    truth
+        ``(clips,)`` class numbers.
+    answers
+        Name → ``(seeds, clips)`` class numbers; the UA is the mean over the seeds.
+    classes
+        How many classes.
+    speakers
+        ``(clips,)``.
+    resamples, seed
+        Of the speakers.
+    """
+    names = list(answers)
+    seeds = [len(answers[name]) for name in names]
+    units = units_of(truth, np.concatenate([answers[name] for name in names]), classes, speakers)
+    hits, support = units.totals()
+    drawn, drawn_support = resample(units, resamples, np.random.default_rng(seed))
+    ends = np.cumsum(seeds)
+    values, draws = {}, {}
+    for name, start, end in zip(names, ends - seeds, ends, strict=True):
+        values[name] = 100.0 * float(unweighted_accuracy(hits[start:end].mean(0), support))
+        draws[name] = 100.0 * unweighted_accuracy(drawn[:, start:end].mean(1), drawn_support)
+    return Resampled(values, draws)
+
+
+def pooled_over(parts: Sequence[Resampled]) -> Resampled:
+    """Return the mean over corpora, each resampled by itself; of the names that all of them have."""
+    names = [name for name in parts[0].values if all(name in part.values for part in parts)]
+    return Resampled(
+        {name: float(np.mean([part.values[name] for part in parts])) for name in names},
+        {name: np.mean([part.draws[name] for part in parts], axis=0) for name in names},
+    )

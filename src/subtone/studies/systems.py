@@ -1,0 +1,140 @@
+"""Pooled systems of a study: trained on clips heard one way, tested on the same clips heard in others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+
+from subtone.pooling import statistics_of
+from subtone.protocols import Fold
+from subtone.studies.cells import Cell, Earlier, Outcome
+from subtone.studies.material import Material
+from subtone.studies.options import StudyOptions
+from subtone.training import train_frozen
+from subtone.training.frozen import FrozenRun
+from subtone.training.options import FrozenOptions
+
+Matrix = npt.NDArray[np.float32]
+
+#: System → statistics that its classifier sees, of every layer.
+POOLED: dict[str, tuple[str, ...]] = {
+    "gap": statistics_of("gap", "frame", True),
+    "sap": statistics_of("sap", "frame", True),
+    "sap-segment": statistics_of("sap", "segment", True),
+    "gap+sap": statistics_of("gap+sap", "frame", True),
+    "gap+sap-segment": statistics_of("gap+sap", "segment", True),
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Where a matrix of pooled features is found: the cell, the detector whose speech was pooled, the statistics."""
+
+    cell: str
+    detector: str
+    statistics: tuple[str, ...]
+
+    def read(self, earlier: Earlier, layers: Sequence[int] | None = None) -> Matrix:
+        """Return ``(clips, layers, dim)``, of all layers or some."""
+        with safe_open(earlier.path(self.cell), framework="np") as file:
+            parts = [file.get_tensor(f"{self.detector}/{name}") for name in self.statistics]
+        joined: Matrix = np.concatenate(parts, axis=-1)
+        return joined if layers is None else joined[:, list(layers)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON object; `features_of` reads it back."""
+        return {"cell": self.cell, "detector": self.detector, "statistics": list(self.statistics)}
+
+
+def features_of(record: Mapping[str, Any]) -> Features:
+    """Read back what :meth:`Features.to_dict` gave."""
+    return Features(record["cell"], record["detector"], tuple(record["statistics"]))
+
+
+def system_cell(
+    name: str,
+    material: Material,
+    trained: Features,
+    tests: Mapping[str, Features],
+    options: StudyOptions,
+    *,
+    layers: Sequence[int] | None = None,
+) -> Cell:
+    """Return the cell of one pooled system.
+
+    Parameters
+    ----------
+    name
+        Of the cell.
+    material
+        The corpus.
+    trained
+        What training and development clips look like.
+    tests
+        Condition → what test clips look like.
+    options
+        Training and seeds.
+    layers
+        Take these alone.
+    """
+    given = {
+        "trained": trained.to_dict(),
+        "tests": {label: one.to_dict() for label, one in tests.items()},
+        "targets": material.targets.tolist(),
+        "folds": [
+            {"name": fold.name, **{part: getattr(fold, part).tolist() for part in ("train", "dev", "test")}}
+            for fold in material.split.folds
+        ],
+        "classes": len(material.classes),
+        "seeds": list(options.seeds),
+        "options": asdict(options.fit),
+        "layers": None if layers is None else list(layers),
+    }
+    needs = tuple(dict.fromkeys([trained.cell, *(one.cell for one in tests.values())]))
+    cost = len(material.targets) * len(trained.statistics) / 4 + len(tests)
+    return Cell(name, train_and_test, given, cost, needs)
+
+
+def train_and_test(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
+    """Train one system on all folds and seeds, and score each test clip under each condition.
+
+    Returns
+    -------
+    Outcome
+        Arrays ``CONDITION (seeds, clips, classes)`` logits.
+    """
+    folds = [
+        Fold(one["name"], *(np.array(one[part], np.int64) for part in ("train", "dev", "test")))
+        for one in given["folds"]
+    ]
+    run = train_frozen(
+        features_of(given["trained"]).read(earlier, given["layers"]),
+        np.array(given["targets"], np.int64),
+        folds,
+        given["seeds"],
+        given["classes"],
+        FrozenOptions(**given["options"]),
+    )
+    arrays = {
+        label: score(run, folds, features_of(one).read(earlier, given["layers"]))
+        for label, one in given["tests"].items()
+    }
+    return Outcome({"steps": run.steps.tolist()}, arrays)
+
+
+@torch.inference_mode()
+def score(run: FrozenRun, folds: Sequence[Fold], features: Matrix) -> Matrix:
+    """Score the test clips of each fold by its own classifiers, ``(seeds, clips, classes)``; NaN for untested clips."""
+    classes = run.logits.shape[-1]
+    logits = np.full((len(run.classifiers[0]), len(features), classes), np.nan, np.float32)
+    for fold, reduction, classifiers in zip(folds, run.reductions, run.classifiers, strict=True):
+        reduced = reduction(torch.from_numpy(features[fold.test]))
+        for seed, classifier in enumerate(classifiers):
+            logits[seed, fold.test] = classifier(reduced).numpy()
+    return logits
