@@ -16,8 +16,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
+from subtone.acoustics.levels import rms
+from subtone.acoustics.noise import coloured_noise, with_noise
+from subtone.acoustics.randomness import Seed, stream
+from subtone.acoustics.rooms import decaying_noise, in_room
+from subtone.acoustics.speed import fitted, length_at
 from subtone.audio import SAMPLE_RATE_HZ, expand, load_audio
 from subtone.errors import AudioError, UsageError
 from subtone.speech.segments import SpeechSegments
@@ -38,7 +42,6 @@ _BOUNDS = {
 }
 
 _COLOUR_DB_PER_OCTAVE = (-6.0, 3.0)  # brown to blue: rooms, streets and fans rumble more than they hiss
-_COLOUR_FROM_HZ = 50.0  # flat below, lest brown noise be all rumble that nobody hears
 _DIRECT_TO_REVERBERANT_DB = (0.0, 12.0)  # from a talker across a living room to one near the microphone
 _CACHE_SAMPLES = 64 * 1024 * 1024  # 256 MiB, 70 minutes
 
@@ -151,7 +154,7 @@ class Augmented:
         ([1, 4], [3, 5], 5)
         """
         now = len(self.wave)
-        if _length(speech.num_samples, self.speed) != now:
+        if length_at(speech.num_samples, self.speed) != now:
             raise UsageError(
                 f"segments: a wave of {speech.num_samples} samples does not become one of {now} at speed "
                 f"{self.speed:g}; give the segments of the wave that was augmented"
@@ -198,7 +201,7 @@ class Augmenter:
         if options.reverb > 0 and options.reverb_folder is not None:
             self._rooms = _Recordings.below(options.reverb_folder, "reverb_folder")
 
-    def __call__(self, wave: Wave, seed: int | Sequence[int]) -> Augmented:
+    def __call__(self, wave: Wave, seed: Seed) -> Augmented:
         """Change a clip.
 
         The same wave, options and seed give the same samples, bit for bit, on one machine. Each effect has its own
@@ -238,43 +241,29 @@ class Augmenter:
             samples = _amplified(samples, 10 ** (rng.uniform(*self.options.gain_db) / 20))
         return Augmented(samples, speed)
 
-    def _drawn(self, effect: Effect, seed: int | Sequence[int]) -> np.random.Generator | None:
+    def _drawn(self, effect: Effect, seed: Seed) -> np.random.Generator | None:
         """Return the effect's own generator if this clip gets the effect."""
         share: float = getattr(self.options, effect)
         if share == 0:
             return None
-        try:
-            if seed is None:
-                raise TypeError("no seed")  # NumPy would take one from the clock
-            sequence = np.random.SeedSequence(seed, spawn_key=(EFFECTS.index(effect),))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"seed = {seed!r} must be a whole number of 0 or more, or several") from error
-        rng = np.random.default_rng(sequence)
+        rng = stream(seed, EFFECTS.index(effect))
         return rng if rng.random() < share else None
 
     def _reverberated(self, wave: Wave, rng: np.random.Generator) -> Wave:
-        before = _rms(wave)
-        if before == 0:
+        if rms(wave) == 0:
             return wave
         if self._rooms is None:
-            response = _decaying_noise(rng.uniform(*self.options.reverb_rt60_s), rng)
-        else:
-            response = self._rooms.any_of(rng)
-        wet = _convolved(wave, response)
-        after = _rms(wet)
-        # The level stays: rooms that were recorded at any level must not act as a second, unbounded gain.
-        return wet * np.float32(before / after) if after > 0 else wave
+            rt60_s = rng.uniform(*self.options.reverb_rt60_s)
+            return in_room(wave, decaying_noise(rt60_s, rng, _DIRECT_TO_REVERBERANT_DB))
+        return in_room(wave, self._rooms.any_of(rng))
 
     def _noisy(self, wave: Wave, rng: np.random.Generator) -> Wave:
         snr_db = rng.uniform(*self.options.noise_snr_db)
         if self._noises is None:
-            noise = _coloured_noise(len(wave), rng.uniform(*_COLOUR_DB_PER_OCTAVE), rng)
+            noise = coloured_noise(len(wave), rng.uniform(*_COLOUR_DB_PER_OCTAVE), rng)
         else:
             noise = _stretch(self._noises.any_of(rng), len(wave), rng)
-        level = _rms(noise)
-        if level == 0:  # a pause in the recording, or a wave of one sample
-            return wave
-        return wave + noise * np.float32(_rms(wave) / level * 10 ** (-snr_db / 20))
+        return with_noise(wave, noise, snr_db)
 
 
 @dataclass
@@ -324,10 +313,7 @@ def _resampled(wave: Wave, factor: float) -> Wave:
         return wave
     # To another rate, then taken for 16 kHz again; the rate need be no whole number.
     changed = _applied("Resample", wave, target_sample_rate=SAMPLE_RATE_HZ / factor)
-    length = _length(len(wave), factor)
-    if len(changed) < length:
-        changed = np.pad(changed, (0, length - len(changed)))
-    return np.ascontiguousarray(changed[:length], dtype=np.float32)  # it rounds the length up
+    return fitted(changed, length_at(len(wave), factor))  # it rounds the length up
 
 
 def _amplified(wave: Wave, ratio: float) -> Wave:
@@ -345,46 +331,6 @@ def _applied(transform: str, wave: Wave, **parameters: float) -> Wave:
     return changed
 
 
-def _decaying_noise(rt60_s: float, rng: np.random.Generator) -> Wave:
-    """Return an impulse response: the direct sound at sample 0, noise that falls by 60 dB in ``rt60_s`` behind it."""
-    times = np.arange(1, max(2, round(rt60_s * SAMPLE_RATE_HZ)), dtype=np.float32)
-    tail = rng.standard_normal(len(times), dtype=np.float32)
-    tail *= np.exp(times * np.float32(-3 * math.log(10) / (rt60_s * SAMPLE_RATE_HZ)))
-    energy = float(np.square(tail, dtype=np.float64).sum())
-    ratio_db = rng.uniform(*_DIRECT_TO_REVERBERANT_DB)
-    tail *= np.float32(10 ** (-ratio_db / 20) / math.sqrt(energy))
-    return np.concatenate([np.ones(1, dtype=np.float32), tail])
-
-
-def _convolved(wave: Wave, response: Wave) -> Wave:
-    """Convolve and shift so that the direct sound, the response's peak, does not move; same length."""
-    length = len(wave)
-    direct = int(np.abs(response).argmax())
-    first = max(
-        0, direct - length + 1
-    )  # what lies further off the peak than the clip is long cannot be heard
-    used = response[first : direct + length] / np.abs(response[direct])
-    direct -= first
-    size = scipy.fft.next_fast_len(length + len(used) - 1, real=True)
-    # In float32, and in one piece: faster than scipy.signal's convolutions at these lengths.
-    spectrum = scipy.fft.rfft(wave, size) * scipy.fft.rfft(used, size)
-    wet: Wave = scipy.fft.irfft(spectrum, size)[direct : direct + length]
-    return wet
-
-
-def _coloured_noise(length: int, slope_db: float, rng: np.random.Generator) -> Wave:
-    """Return Gaussian noise, ``(length,)``, whose spectrum changes by ``slope_db`` per octave; of any level."""
-    size = scipy.fft.next_fast_len(length, real=True)
-    bins = size // 2 + 1
-    parts = rng.standard_normal(2 * bins, dtype=np.float32).view(np.complex64)  # (bins,)
-    hz = np.arange(bins, dtype=np.float32) * np.float32(SAMPLE_RATE_HZ / size)
-    octaves = np.log2(np.maximum(hz, np.float32(_COLOUR_FROM_HZ)) / np.float32(_COLOUR_FROM_HZ))
-    parts *= np.exp2(octaves * np.float32(slope_db / (20 * math.log10(2))))
-    parts[0] = 0  # no offset
-    noise: Wave = scipy.fft.irfft(parts, size)[:length]
-    return noise
-
-
 def _stretch(recording: Wave, length: int, rng: np.random.Generator) -> Wave:
     """Return a random stretch of a recording, ``(length,)``; a shorter one is repeated from a random sample on."""
     spare = len(recording) - length
@@ -393,15 +339,6 @@ def _stretch(recording: Wave, length: int, rng: np.random.Generator) -> Wave:
         return recording[start : start + length]
     start = int(rng.integers(len(recording)))
     return np.resize(np.roll(recording, -start), length)
-
-
-def _rms(wave: Wave) -> float:
-    # No dot product: BLAS adds in an order that depends on its number of threads.
-    return math.sqrt(float(np.square(wave, dtype=np.float64).mean()))
-
-
-def _length(samples: int, factor: float) -> int:
-    return max(round(samples / factor), min(samples, 1))
 
 
 def _is_number(value: object) -> bool:
