@@ -6,8 +6,25 @@ knows of torch.
 
 from __future__ import annotations
 
+from subtone.acoustics.codecs import CODECS, Codec, transcode
+from subtone.acoustics.conditions import CONDITIONS, Condition, available, condition
 from subtone.acoustics.dilution import FILLERS, Diluted, Filler, dilute
 from subtone.acoustics.sounds import Sounds, load_sounds
 from subtone.acoustics.trimming import trim
 
-__all__ = ["FILLERS", "Diluted", "Filler", "Sounds", "dilute", "load_sounds", "trim"]
+__all__ = [
+    "CODECS",
+    "CONDITIONS",
+    "FILLERS",
+    "Codec",
+    "Condition",
+    "Diluted",
+    "Filler",
+    "Sounds",
+    "available",
+    "condition",
+    "dilute",
+    "load_sounds",
+    "transcode",
+    "trim",
+]
