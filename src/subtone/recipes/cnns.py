@@ -18,7 +18,7 @@ from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
 from subtone.recipes.claims import claim_anew
 from subtone.recipes.data import targets
-from subtone.recipes.judge import Scores, probabilities
+from subtone.recipes.judge import Scores, probabilities, room_for_development
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.schema import Recipe
 from subtone.recipes.scores import read_scores, rounded, write_scores
@@ -49,6 +49,25 @@ class _Job:
     def folder(self) -> str:
         """Of its run, below the recipe's."""
         return f"{self.name}/fold{self.number + 1}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class CnnAnswers:
+    """What the networks on segments of a recipe said.
+
+    Parameters
+    ----------
+    scores
+        System → probabilities ``(seeds, clips, classes)``, NaN for a clip of no test fold.
+    development
+        System → those of each fold's development clips; see :class:`subtone.recipes.judge.Answers`.
+    told
+        System → what is told of its trainings.
+    """
+
+    scores: dict[str, Scores]
+    development: dict[str, list[Scores]]
+    told: dict[str, Any]
 
 
 class Cnns:
@@ -96,7 +115,7 @@ class Cnns:
         clips: Sequence[Clip],
         encoded: Encoded,
         rows: Rows,
-    ) -> tuple[dict[str, Scores], dict[str, Any]]:
+    ) -> CnnAnswers:
         """Train what is not trained yet.
 
         Parameters
@@ -109,12 +128,6 @@ class Cnns:
             What was extracted, of more clips perhaps.
         rows
             Where these clips stand in it.
-
-        Returns
-        -------
-        (dict, dict)
-            Probabilities of every system, ``(seeds, clips, classes)``, NaN for a clip of no test fold; and what is told
-            of the trainings.
         """
         found = encoded.found
         keys = [found.keys[row] for row in rows]
@@ -145,11 +158,12 @@ class Cnns:
         finally:
             sources.close()
 
-    def _train(
-        self, jobs: Sequence[_Job], split: Split, sources: Sources, encoded: Encoded
-    ) -> tuple[dict[str, Scores], dict[str, Any]]:
-        shape = (len(self._recipe.seeds), len(split.table), len(split.protocol.classes))
-        scores: dict[str, Scores] = {}
+    def _train(self, jobs: Sequence[_Job], split: Split, sources: Sources, encoded: Encoded) -> CnnAnswers:
+        seeds = len(self._recipe.seeds)
+        shape = (seeds, len(split.table), len(split.protocol.classes))
+        names = list(self._recipe.cnns)
+        scores: dict[str, Scores] = {name: np.full(shape, np.nan) for name in names}
+        development = {name: room_for_development(split, seeds) for name in names}
         told: dict[str, Any] = {}
         took: list[float] = []
         for at, job in enumerate(jobs):
@@ -160,10 +174,13 @@ class Cnns:
             if self._job(job, split, sources, encoded, where):
                 took.append(time.perf_counter() - began)
             logits, about = read_scores(self._folder / job.folder / SCORES)
-            given = scores.setdefault(job.name, np.full(shape, np.nan))
-            given[job.place, job.fold.test] = probabilities(logits["clips"])
+            place, tested = job.place, len(job.fold.test)
+            given = probabilities(logits["clips"])
+            scores[job.name][place, job.fold.test] = given[:tested]
+            if len(given) > tested:  # runs of an earlier version kept the test clips only
+                development[job.name][job.number][place] = given[tested:]
             told.setdefault(job.name, {})[f"fold{job.number + 1}-seed{job.seed}"] = about
-        return scores, told
+        return CnnAnswers(scores, development, told)
 
     def _job(self, job: _Job, split: Split, sources: Sources, encoded: Encoded, where: str) -> bool:
         """Do a job, unless it is done; return whether there was anything to do."""
@@ -173,13 +190,14 @@ class Cnns:
             _tidy(folder)  # what a run that was killed right then has left
             return False
         source = sources.of(system)
+        scored = np.concatenate([fold.test, fold.dev])
         run = train_segments(
             self._fabric,
             source,
             targets(split),
             fold.train,
             fold.dev,
-            fold.test,
+            scored,
             len(split.protocol.classes),
             folder,
             system,
@@ -203,7 +221,7 @@ class Cnns:
             "stages": [_told_of(fitted, len(fold.dev) > 0) for fitted in run.stages],
             "segments": len(source.windows.of(fold.train)),
         }
-        write_scores(folder / SCORES, {"clips": np.ascontiguousarray(run.logits[fold.test])}, about)
+        write_scores(folder / SCORES, {"clips": np.ascontiguousarray(run.logits[scored])}, about)
         _tidy(folder)
         return True
 

@@ -24,7 +24,15 @@ from subtone.extraction.backends import open_backend
 from subtone.extraction.progress import duration
 from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
-from subtone.recipes.judge import Answers, Scores, judge, probabilities
+from subtone.recipes.judge import (
+    Answers,
+    Scores,
+    calibrations,
+    for_whom,
+    judge,
+    probabilities,
+    room_for_development,
+)
 from subtone.recipes.load import dump
 from subtone.recipes.networks import NetworkSection, Weights
 from subtone.recipes.progress import OnProgress
@@ -59,6 +67,11 @@ class Job:
     def name(self) -> str:
         """Of its folder."""
         return f"fold{self.number + 1}-seed{self.seed}"
+
+    @property
+    def scored(self) -> npt.NDArray[np.int64]:
+        """The clips that are scored in the end: those that are tested, then those of development, for calibration."""
+        return np.concatenate([self.fold.test, self.fold.dev])
 
 
 def run_finetuned(
@@ -107,14 +120,10 @@ def run_finetuned(
     clips = _decoded(recipe, table, work, fabric, tell)
     split = divide(recipe, corpora, table.iloc[clips.rows])
     run = _Run(recipe, known, clips.select(positions(split)), split, work / recipe.name, fabric, device, tell)
-    scores = run.finish()
+    answers = run.finish()
     if not fabric.is_global_zero:
         return None
     tell("scoring", 0, 1)
-    tested = np.zeros(len(split.table), bool)
-    for fold in split.folds:
-        tested[fold.test] = True
-    answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
     systems, comparisons = judge(recipe, answers)
     record = {**split.protocol.to_dict(), "description": run.description + taught_on(known, table)}
     return write_results(
@@ -122,6 +131,8 @@ def run_finetuned(
         protocol=record,
         systems=systems,
         comparisons=comparisons,
+        slices=for_whom(recipe, answers),
+        calibration=calibrations(answers),
         predictions=answers.table(),
         recipe=dump(recipe),
         environment=describe_environment(seeds=recipe.seeds, device=device),
@@ -216,10 +227,12 @@ class _Run:
         ]
         self.told: dict[str, Any] = {}
 
-    def finish(self) -> dict[str, Scores]:
-        """Do what is not done yet; return the probabilities of every network, ``(seeds, clips, classes)``."""
-        shape = (len(self._recipe.seeds), len(self._targets), self._classes)
+    def finish(self) -> Answers:
+        """Do what is not done yet; return what every network says of the clips."""
+        seeds = len(self._recipe.seeds)
+        shape = (seeds, len(self._targets), self._classes)
         scores: dict[str, Scores] = {name: np.full(shape, np.nan) for name in self._recipe.networks}
+        development = {name: room_for_development(self._split, seeds) for name in self._recipe.networks}
         took: list[float] = []
         for at, job in enumerate(self._jobs):
             place = f"{job.name}, {at + 1} of {len(self._jobs)}"
@@ -230,12 +243,15 @@ class _Run:
                 took.append(time.perf_counter() - began)
             if self._fabric.is_global_zero:
                 for name, logits in self._scores_of(job).items():
-                    scores[name][job.place, job.fold.test] = probabilities(logits)
+                    given, tested = probabilities(logits), len(job.fold.test)
+                    scores[name][job.place, job.fold.test] = given[:tested]
+                    if len(given) > tested:  # runs of an earlier version kept the test clips only
+                        development[name][job.number][job.place] = given[tested:]
             self._fabric.barrier()
         frozen = self._folder / "frozen"
         if self._fabric.is_global_zero:
             shutil.rmtree(frozen, ignore_errors=True)
-        return scores
+        return Answers.of(self._split, scores, development)
 
     def _job(self, job: Job, place: str) -> bool:
         """Do a job, unless it is done; return whether there was anything to do."""
@@ -310,13 +326,13 @@ class _Run:
         )
 
     def _measure(self, job: Job, folder: Path, tuned: Mapping[int, Finetuned], place: str) -> None:
-        """Train every network on the frames of its upstreams, and score the fold's test clips."""
+        """Train every network on the frames of its upstreams; score the fold's test clips, then development ones."""
         frames = _Frames(self, folder / FRAMES, tuned, place)
         found: dict[str, npt.NDArray[np.float32]] = {}
         networks: dict[str, Any] = {}
         for name, network in self._recipe.networks.items():
             logits, networks[name] = self._train(job, folder, name, network, frames, place)
-            found[name] = np.ascontiguousarray(logits[job.fold.test])
+            found[name] = np.ascontiguousarray(logits[job.scored])
         made = describe_environment(device=self._device)
         about = {
             "made": {name: made[name] for name in ("date", "versions")},  # in this call, or in one before
@@ -349,7 +365,7 @@ class _Run:
             self._targets,
             job.fold.train,
             job.fold.dev,
-            job.fold.test,
+            job.scored,
             self._classes,
             own,
             DownstreamOptions(network.aggregator, network.fusion),

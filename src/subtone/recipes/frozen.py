@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from subtone.extraction.functionals import Functionals, FunctionalSet, Smile, fu
 from subtone.protocols import Split
 from subtone.recipes.cnns import Cnns
 from subtone.recipes.data import NOT_ASKED_FOR, divide, positions, read_corpora, targets
-from subtone.recipes.judge import Answers, Scores, judge, probabilities
+from subtone.recipes.judge import Answers, Scores, calibrations, for_whom, judge, probabilities
 from subtone.recipes.load import dump
 from subtone.recipes.progress import OnProgress
 from subtone.recipes.published import beside
@@ -70,14 +70,9 @@ def run_frozen(
     run = _Run(recipe, table, work, store, device, tell, overwrite=overwrite)
     split = divide(recipe, corpora, table.iloc[run.rows])
     trained = time.perf_counter()
-    scores, told = run.train(split)
+    answers, told = run.train(split)
     trained = time.perf_counter() - trained
     tell("scoring", 0, 1)
-    # Clips of no test fold (possible with fixed lists) have no score.
-    tested = np.zeros(len(split.table), bool)
-    for fold in split.folds:
-        tested[fold.test] = True
-    answers = Answers(split, tested, {name: given[:, tested] for name, given in scores.items()})
     systems, comparisons = judge(recipe, answers)
     seconds = time.perf_counter() - began
     named = {} if recipe.split is None else {"split": recipe.split}
@@ -91,6 +86,8 @@ def run_frozen(
         },
         systems=systems,
         comparisons=comparisons,
+        slices=for_whom(recipe, answers),
+        calibration=calibrations(answers),
         predictions=answers.table(),
         recipe=dump(recipe),
         environment=describe_environment(seeds=recipe.seeds, device=device),
@@ -234,8 +231,8 @@ class _Run:
             ),
         )
 
-    def train(self, split: Split) -> tuple[dict[str, Scores], dict[str, Any]]:
-        """Train all systems; return the probabilities of each, and what is told of them.
+    def train(self, split: Split) -> tuple[Answers, dict[str, Any]]:
+        """Train all systems; return what they say of the clips, and what is told of them.
 
         Parameters
         ----------
@@ -243,22 +240,31 @@ class _Run:
             Of the clips :attr:`rows`.
         """
         scores: dict[str, Scores] = {}
+        development: dict[str, Sequence[Scores]] = {}
         told: dict[str, Any] = {}
-        self._train_pooled(split, scores, told)
-        self._train_svms(split, scores, told)
+        self._train_pooled(split, scores, development, told)
+        built_in = self._train_svms(split, scores, told)
         if self._cnns is not None:
             assert self._encoded is not None
             clips = [self._clips[row] for row in self.rows[positions(split)].tolist()]
             rows = self._rows_of(self._encoded.found.rows, split)
-            found, told["cnns"] = self._cnns.train(split, clips, self._encoded, rows)
-            scores |= found
-        return scores, told
+            found = self._cnns.train(split, clips, self._encoded, rows)
+            scores |= found.scores
+            development |= found.development
+            told["cnns"] = found.told
+        return Answers.of(split, scores, development, built_in), told
 
     def _rows_of(self, rows: npt.NDArray[np.int64], split: Split) -> npt.NDArray[np.int64]:
         """Return where the clips of a split stand among ``rows``, which some features have."""
         return np.searchsorted(rows, self.rows[positions(split)])
 
-    def _train_pooled(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
+    def _train_pooled(
+        self,
+        split: Split,
+        scores: dict[str, Scores],
+        development: dict[str, Sequence[Scores]],
+        told: dict[str, Any],
+    ) -> None:
         recipe, steps = self._recipe, {}
         for i, (name, system) in enumerate(recipe.systems.items()):
             assert self._encoded is not None
@@ -274,11 +280,15 @@ class _Run:
                 recipe.training.options,
             )
             scores[name] = probabilities(fitted.logits)
+            development[name] = [probabilities(logits) for logits in fitted.dev_by_fold]
             steps[name] = fitted.steps.tolist()
         if steps:
             told["steps"] = steps
 
-    def _train_svms(self, split: Split, scores: dict[str, Scores], told: dict[str, Any]) -> None:
+    def _train_svms(
+        self, split: Split, scores: dict[str, Scores], told: dict[str, Any]
+    ) -> dict[str, list[float]]:
+        """Return the temperatures of those that development clips have scaled, fold by fold."""
         found = {}
         for name, section in self._recipe.svms.items():
             folder = self._work / self._recipe.name / name
@@ -293,6 +303,8 @@ class _Run:
             )
         if found:
             told["svms"] = found
+        scaled = all(len(fold.dev) for fold in split.folds)
+        return {name: [one["temperature"] for one in folds] for name, folds in found.items() if scaled}
 
     def _numbers(self, system: SvmSection, split: Split) -> npt.NDArray[np.float32]:
         """Return one row of numbers a clip, ``(clips, dim)``."""

@@ -16,13 +16,23 @@ from subtone.audio import expand
 from subtone.corpora.several import left_out, read_several
 from subtone.errors import RecipeError
 from subtone.evaluation import Comparison, Evaluation, describe_environment, write_results
+from subtone.evaluation.calibrated import Calibration
+from subtone.evaluation.slices import Slices
 from subtone.extraction import PooledFeatures, clips_of, extract
 from subtone.pretraining.frames import FrameCorpus, prepare
 from subtone.pretraining.intensity import ReadyScores, open_intensity
 from subtone.pretraining.run import pretrain
 from subtone.protocols import Split
 from subtone.recipes.data import divide, read_corpora, section_for, targets
-from subtone.recipes.judge import Answers, Scores, judge, probabilities
+from subtone.recipes.judge import (
+    Answers,
+    Scores,
+    calibrations,
+    for_whom,
+    judge,
+    probabilities,
+    room_for_development,
+)
 from subtone.recipes.load import dump
 from subtone.recipes.pretraining import PretrainingSection
 from subtone.recipes.progress import OnProgress
@@ -134,10 +144,14 @@ def run_pretrained(
     tell("scoring", 0, 1)
     systems: dict[str, Evaluation] = {}
     comparisons: list[Comparison] = []
+    slices: dict[str, Slices] = {}
+    calibration: dict[str, Calibration] = {}
     for one, given in zip(downstreams, answers, strict=True):
         before = f"{one.name}{ON}" if len(downstreams) > 1 else ""
         evaluations, pairs = judge(recipe, given)
         systems |= {before + name: evaluation for name, evaluation in evaluations.items()}
+        slices |= {before + name: found for name, found in for_whom(recipe, given).items()}
+        calibration |= {before + name: found for name, found in calibrations(given).items()}
         comparisons += [replace(pair, a=before + pair.a, b=before + pair.b) for pair in pairs]
     predictions = pd.concat(
         [given.table().assign(corpus=one.name) for one, given in zip(downstreams, answers, strict=True)]
@@ -148,6 +162,8 @@ def run_pretrained(
         protocol=_protocol(plan, downstreams),
         systems=systems,
         comparisons=comparisons,
+        slices=slices,
+        calibration=calibration,
         predictions=predictions,
         recipe=dump(recipe),
         environment=describe_environment(seeds=recipe.seeds, device=device),
@@ -265,19 +281,24 @@ def _answers(
     scores: dict[str, Scores] = {
         name: np.full((rows, len(split.table), classes), np.nan) for name in recipe.system_names
     }
+    development = {name: room_for_development(split, rows) for name in recipe.system_names}
     for system_name, system in recipe.systems.items():
         x = features.matrix(system.statistics)  # (clips, networks * layers, dim)
         for i, job in enumerate(jobs):
             tell(f"{one.name}: training on {job.name}", i, len(jobs))
-            folds = split.folds if job.fold is None else split.folds[job.fold : job.fold + 1]
+            first = job.fold or 0
+            folds = split.folds if job.fold is None else split.folds[first : first + 1]
             held = np.ascontiguousarray(x[:, i * layers : (i + 1) * layers])
             fitted = train_frozen(held, wanted, folds, recipe.seeds, classes, recipe.training.options)
             tested = np.concatenate([fold.test for fold in folds])
             at = slice(job.repeat * len(recipe.seeds), (job.repeat + 1) * len(recipe.seeds))
             name = recipe.named(job.variant, system_name)
             scores[name][at, tested] = probabilities(fitted.logits[:, tested])
+            for number, logits in enumerate(fitted.dev_by_fold, first):
+                development[name][number][at] = probabilities(logits)
     heard = np.isfinite(next(iter(scores.values()))).all(axis=(0, 2)).astype(bool)  # (clips,)
-    return Answers(split, heard, {name: given[:, heard] for name, given in scores.items()})
+    kept = {name: given[:, heard] for name, given in scores.items()}
+    return Answers(split, heard, kept, development)
 
 
 def _network(folder: Path, device: str) -> FilterBankNetworkUpstream:

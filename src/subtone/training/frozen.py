@@ -39,7 +39,11 @@ class FrozenRun:
         a clip of no test fold.
     dev_logits
         ``(seeds, clips, classes)``: each clip scored by members that had it among their development rows and did
-        not train on it (the last such fold); NaN elsewhere. For calibration.
+        not train on it (the last such fold); NaN elsewhere. For the calibration of one model of all folds.
+    dev_by_fold
+        One a fold, ``(seeds, development rows, classes)``: its development rows, in their order, scored by its own
+        members before they were refitted. For the calibration of what a fold tests: whoever scored a clip in
+        ``dev_logits`` may have trained on the fold's test speakers.
     steps
         ``(folds, seeds)`` training steps that development chose.
     dev_ua
@@ -52,6 +56,7 @@ class FrozenRun:
 
     logits: npt.NDArray[np.float32]
     dev_logits: npt.NDArray[np.float32]
+    dev_by_fold: tuple[npt.NDArray[np.float32], ...]
     steps: npt.NDArray[np.int64]
     dev_ua: npt.NDArray[np.float64]
     reductions: tuple[Reduction, ...]
@@ -102,6 +107,7 @@ def train_frozen(
     logits, dev_logits = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     steps = np.full((len(folds), len(seeds)), options.steps, np.int64)
     dev_ua = np.full((len(folds), len(seeds)), np.nan)
+    dev_by_fold: list[npt.NDArray[np.float32]] = []
     reductions: list[Reduction] = []
     classifiers: list[tuple[PooledClassifier, ...]] = []
     # One number of components for all folds, since their parameters are stacked.
@@ -110,11 +116,14 @@ def train_frozen(
         chosen = [folds[f] for f in group]
         run = _Members(x, y, chosen, seeds, classes, options, components)
         fitted = run.fit([f.train for f in chosen], [f.dev for f in chosen])
-        run.scatter(fitted.state, [f.dev for f in chosen], dev_logits)
+        for fold, scores in zip(chosen, run.score(fitted.state, [f.dev for f in chosen]), strict=True):
+            dev_logits[:, fold.dev] = scores
+            dev_by_fold.append(scores)
         steps[group], dev_ua[group] = fitted.steps, fitted.dev_ua
         if options.refit and any(len(f.dev) for f in chosen):
             fitted = run.fit([_both(f) for f in chosen], None, fitted.steps)
-        run.scatter(fitted.state, [f.test for f in chosen], logits)
+        for fold, scores in zip(chosen, run.score(fitted.state, [f.test for f in chosen]), strict=True):
+            logits[:, fold.test] = scores
         for fold in chosen:
             if not np.isfinite(logits[:, fold.test]).all():
                 raise RecipeError(
@@ -123,7 +132,9 @@ def train_frozen(
                 )
         reductions += run.reductions
         classifiers += run.unstack(fitted.state)
-    return FrozenRun(logits, dev_logits, steps, dev_ua, tuple(reductions), tuple(classifiers))
+    return FrozenRun(
+        logits, dev_logits, tuple(dev_by_fold), steps, dev_ua, tuple(reductions), tuple(classifiers)
+    )
 
 
 def train_final(
@@ -302,14 +313,14 @@ class _Members:
         return ua, _loss(scores, self.y[rows], weights, 0.0, valid)
 
     @torch.no_grad()
-    def scatter(self, state: State, rows: Sequence[Rows], out: npt.NDArray[np.float32]) -> None:
-        """Write the scores of each fold's rows into ``out (seeds, clips, classes)``."""
+    def score(self, state: State, rows: Sequence[Rows]) -> list[npt.NDArray[np.float32]]:
+        """Score each fold's rows by its members: ``(seeds, rows, classes)`` a fold."""
         padded, _ = _pad(rows)
-        if padded.shape[1] == 0:
-            return
-        scores = self._run(state, padded[self.fold_of], train=False).numpy()
-        for m, fold in enumerate(self.fold_of.tolist()):
-            out[m % len(self.seeds), rows[fold]] = scores[m, : len(rows[fold])]
+        scores = np.empty((len(self.fold_of), 0, self.classes), np.float32)
+        if padded.shape[1]:
+            scores = self._run(state, padded[self.fold_of], train=False).numpy()
+        k = len(self.seeds)
+        return [scores[fold * k : (fold + 1) * k, : len(own)] for fold, own in enumerate(rows)]
 
     def unstack(self, state: State) -> list[tuple[PooledClassifier, ...]]:
         """One classifier a member, as ``[fold][seed]``."""
