@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 import subtone
-from subtone.cli import corpus, doctor, evaluate, extract, intensity, models, predict, pretrain, recipe, study, train
+from subtone.cli import (
+    corpus,
+    doctor,
+    evaluate,
+    extract,
+    intensity,
+    models,
+    predict,
+    pretrain,
+    recipe,
+    report,
+    study,
+    train,
+)
 from subtone.cli.options import examples
 from subtone.cli.outcome import DEBUG_VARIABLE
 
@@ -60,6 +73,7 @@ app.command(rich_help_panel=STUDY, epilog=train.EPILOG)(train.train)
 app.add_typer(study.app, name="study", rich_help_panel=STUDY)
 app.add_typer(intensity.app, name="intensity", rich_help_panel=STUDY)
 app.command(rich_help_panel=STUDY, epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(rich_help_panel=STUDY, epilog=report.EPILOG)(report.report)
 app.command(rich_help_panel=HELP, epilog=doctor.EPILOG)(doctor.doctor)
 
 

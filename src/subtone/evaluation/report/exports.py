@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from subtone.evaluation.findings import Cell, Measure, Table
 
@@ -54,9 +55,9 @@ def cell_text(cell: Cell, digits: int = 1) -> str:
     measure = cell if isinstance(cell, Measure) else Measure(cell)
     if not _known(measure.value):
         return EMPTY
-    ends = measure.low, measure.high
-    low, high = ends if all(_known(end) for end in ends) else (None, None)
-    return Measure(measure.value, low, high).text(digits)
+    if not (_known(measure.low) and _known(measure.high)):
+        measure = replace(measure, low=None, high=None)
+    return measure.text(digits)
 
 
 def csv_text(table: Table) -> str:
