@@ -123,7 +123,7 @@ def train(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             rows["dev"],
             rows["test"][:0],
             given["classes"],
-            Path(folder) / "run",
+            Path(folder),
             DownstreamOptions(NETWORKS[given["system"]]),
             FIT,
             seed=given["seed"],

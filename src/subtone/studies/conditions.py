@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from subtone.acoustics.conditions import condition as acoustic_condition
 from subtone.acoustics.dilution import Filler, dilute
 from subtone.acoustics.trimming import trim
 from subtone.speech import SpeechSegments
@@ -117,8 +118,6 @@ def hear(wave: Wave, what: Condition, seed: Sequence[int], sounds: Sequence[Wave
     if what.kind == "plain":
         return Heard(wave)
     if what.kind == "acoustic":
-        from subtone.acoustics.conditions import condition as acoustic_condition
-
         assert what.name is not None
         return Heard(acoustic_condition(what.name).apply(wave, list(seed)))
     core, loud = trim(wave)

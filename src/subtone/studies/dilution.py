@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from subtone.errors import UsageError
 from subtone.evaluation.findings import Cell, Curves, Findings, Measure, Series, Table, rows_of
@@ -16,11 +17,11 @@ from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import SHARES, SNRS_DB, Condition, dilutions
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.encode import Hearing, sounds_cell
+from subtone.studies.encode import CUT, Hearing, sounds_cell
 from subtone.studies.figures import Resampled, pooled_over, resampled_ua
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
-from subtone.studies.systems import POOLED, Features, system_cell
+from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
 
 Training = Literal["clean", "diluted"]
 TRAININGS: tuple[Training, ...] = ("clean", "diluted")
@@ -40,10 +41,13 @@ class DilutionOptions(StudyOptions):
         Folder of non-speech human sounds, one kind in each folder below; null leaves that filler away.
     networks
         Whether systems that look at frames (attentive pooling, SAP with attention) take part.
+    cut_s
+        Longest silence that is left in clips for the systems called ``…-cut``, whose upstream does not hear the rest.
     """
 
     sounds: str | None = None
     networks: bool = True
+    cut_s: float = Field(default=0.3, gt=0)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def make(context: Context) -> Made:
     options = context.options
     assert isinstance(options, DilutionOptions)
     materials = context.gather()
-    cells: list[WorkCell] = []
+    cells = [one.waves for one in materials]
     if options.sounds is not None:
         cells.append(sounds_cell(options.sounds, options.seed))
     planned = [_plan(context, options, material) for material in materials]
@@ -96,12 +100,13 @@ def _plan(context: Context, options: DilutionOptions, material: Material) -> _Co
     cells = [clean, diluted, *(cell for _, _, cell in networks), *heard.values()]
     answers: dict[tuple[str, Training], Mapping[str, list[tuple[str, str]]]] = {}
     for training, cell in learned.items():
-        for system, statistics in POOLED.items():
+        for system, statistics in {**POOLED, **CUT_POOLED}.items():
+            which = CUT if system in CUT_POOLED else _DETECTOR
             trained = system_cell(
                 f"{material.name}/systems/{system}-{training}",
                 material,
-                Features(cell.name, _DETECTOR, statistics),
-                {label: Features(one.name, _DETECTOR, statistics) for label, one in heard.items()},
+                Features(cell.name, which, statistics),
+                {label: Features(one.name, which, statistics) for label, one in heard.items()},
                 options,
             )
             cells.append(trained)
@@ -180,7 +185,7 @@ def _findings(
     scopes = dict(each)
     if len(each) > 1:
         scopes = {"mean of corpora": pooled_over(list(each.values())), **each}
-    systems = [*POOLED, *(NETWORKS if options.networks else ())]
+    systems = [*POOLED, *CUT_POOLED, *(NETWORKS if options.networks else ())]
     conditions = whole[0].conditions
     tables: list[Table] = []
     curves: list[Curves] = []
@@ -218,7 +223,8 @@ def _protocol(context: Context, options: DilutionOptions, whole: Sequence[_Corpu
         f"{corpora}. Upstream {context.upstream.rstrip('/').split('/')[-1]}, {options.precision}. Classifiers of the "
         "recipe sap on mean and deviation of every layer; networks on frames learn a mix of layers. Detector: "
         f"{options.detector.name}. 'clean' learned from clips cut to their speech, 'diluted' from the same clips, each "
-        "in one dilution drawn for it, with sounds that no test hears. Test speakers are in no training."
+        "in one dilution drawn for it, with sounds that no test hears. '…-cut' shortens what the detector calls silence to "
+        f"{options.cut_s:g} s before the upstream hears the clip. Test speakers are in no training."
     )
 
 
@@ -343,9 +349,11 @@ def _conclusions(
             gap = _loss(found, "gap", training, members)
             both = _loss(found, "gap+sap", training, members)
             alone = _loss(found, "sap", training, members)
+            cut = _loss(found, "gap+sap-cut", training, members)
             told.append(
                 f"{scope}, {_name_of(training)}, a quarter speech in {group}: GAP loses {gap.text()} points of UA, "
-                f"GAP ‖ SAP {both.text()}, SAP alone {alone.text()}.{_share(found, training, members)}"
+                f"GAP ‖ SAP {both.text()}, SAP alone {alone.text()}, GAP ‖ SAP with the silence cut first "
+                f"{cut.text()}.{_share(found, training, members)}"
             )
     for name, one in each.items():
         clean = one.of(

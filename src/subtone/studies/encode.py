@@ -21,6 +21,7 @@ from subtone.extraction import PooledFeatures
 from subtone.extraction.backends import Backend, open_backend
 from subtone.extraction.chunks import Chunk
 from subtone.extraction.pooled import ClipPooling
+from subtone.extraction.silence import kept_spans, samples_of, speech_of
 from subtone.speech import Detector, SpeechSegments, load_detector
 from subtone.studies.attentive import Frames, Judges
 from subtone.studies.cells import Cell, Earlier, Outcome
@@ -35,6 +36,8 @@ _STEP = SAMPLE_RATE_HZ // 100  # 10 ms, at which detectors are scored
 #: Speech found, speech missed, non-speech taken for speech, non-speech left out.
 COUNTS = ("hits", "misses", "false_alarms", "rejections")
 SOUNDS = "sounds"
+#: In the place of a detector: clips whose silences were left out before the upstream heard them.
+CUT = "cut"
 
 
 def sounds_cell(folder: str | Path, seed: int, limit: int = 400) -> Cell:
@@ -68,6 +71,9 @@ class Hearing:
         Name → configuration, as :meth:`subtone.speech.Detector.config` gives it.
     sounds
         Whether there is a cell of sounds.
+    cut_s
+        Also hear each clip with its silences shortened to so much before the upstream hears it, as the first of the
+        detectors finds them: arrays ``cut/STATISTIC``. None does not.
     """
 
     material: Material
@@ -76,6 +82,7 @@ class Hearing:
     statistics: tuple[str, ...]
     detectors: Mapping[str, Mapping[str, Any]]
     sounds: bool = False
+    cut_s: float | None = None
 
     def cell(
         self,
@@ -110,6 +117,7 @@ class Hearing:
             "statistics": list(self.statistics),
             "detectors": {name: dict(config) for name, config in self.detectors.items()},
             "sounds": SOUNDS if self.sounds else None,
+            "cut_s": self.cut_s,
             "judges": list(judges),
             "keep_frames": keep_frames,
             "rehearsal": rehearsal,
@@ -127,6 +135,7 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     -------
     Outcome
         Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`),
+        ``cut/STATISTIC`` where asked for,
         ``num_samples (clips,)``, ``judges/NUMBER (clips, classes)`` logits, and those of `Frames` where frames are
         kept.
     """
@@ -137,6 +146,7 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     frames = Frames.collect(upstream) if given["keep_frames"] else None
     pooled: dict[str, list[PooledFeatures]] = {name: [] for name in detectors}
     counts: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in detectors}
+    cut: list[PooledFeatures] = []
     lengths = []
     first = next(iter(detectors))
     for row, heard, speech in _heard(given, earlier, waves, detectors):
@@ -147,6 +157,10 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             parts = [work.part(chunk, one) for chunk, one in zip(chunks, encoded, strict=True)]
             pooled[name].append(work.finish(parts))
             counts[name].append(quality(heard, segments))
+        if given["cut_s"] is not None:
+            cut.append(
+                _cut(backend, upstream, heard.wave, speech[first], given["cut_s"], given["statistics"])
+            )
         lengths.append(len(heard.wave))
         if judges or frames is not None:
             cores = [one[:, chunk.core] for chunk, one in zip(chunks, encoded, strict=True)]
@@ -155,10 +169,11 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             if frames is not None:
                 frames.add(joined, speech[first])
     arrays: dict[str, npt.NDArray[Any]] = {"num_samples": np.array(lengths, np.int64)}
-    for name, each in pooled.items():
+    for name, each in {**pooled, **({CUT: cut} if cut else {})}.items():
         for statistic, values in PooledFeatures.concatenate(each).statistics.items():
             arrays[f"{name}/{statistic}"] = values
-        arrays[f"{name}/counts"] = np.stack(counts[name])
+    for name, seconds in counts.items():
+        arrays[f"{name}/counts"] = np.stack(seconds)
     arrays |= judges.arrays(len(waves))
     if frames is not None:
         arrays |= frames.arrays()
@@ -201,6 +216,22 @@ def _encoded(backend: Backend, upstream: Upstream, wave: Wave, chunks: Sequence[
     survey = upstream.survey([wave]) if len(chunks) > 1 else None
     with torch.inference_mode():
         return [backend.encode([wave[chunk.start : chunk.end]], [survey])[0] for chunk in chunks]
+
+
+def _cut(
+    backend: Backend,
+    upstream: Upstream,
+    wave: Wave,
+    speech: SpeechSegments,
+    longest_s: float,
+    statistics: Sequence[str],
+) -> PooledFeatures:
+    """Pool a clip whose silences were shortened before the upstream hears it, as extraction does on request."""
+    spans = kept_spans(speech, longest_s)
+    left = np.concatenate(list(samples_of([wave], spans)))
+    work = ClipPooling.plan(upstream, len(left), speech_of(speech, spans), statistics)
+    encoded = _encoded(backend, upstream, left, work.chunks)
+    return work.finish(work.part(chunk, one) for chunk, one in zip(work.chunks, encoded, strict=True))
 
 
 def quality(heard: Heard, found: SpeechSegments) -> npt.NDArray[np.float64]:

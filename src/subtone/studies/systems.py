@@ -30,6 +30,8 @@ POOLED: dict[str, tuple[str, ...]] = {
     "gap+sap": statistics_of("gap+sap", "frame", True),
     "gap+sap-segment": statistics_of("gap+sap", "segment", True),
 }
+#: The same on clips whose silences were left out before the upstream heard them.
+CUT_POOLED: dict[str, tuple[str, ...]] = {f"{name}-cut": POOLED[name] for name in ("gap", "gap+sap")}
 
 
 @dataclass(frozen=True)
