@@ -223,8 +223,8 @@ def _protocol(context: Context, options: DilutionOptions, whole: Sequence[_Corpu
         f"{corpora}. Upstream {context.upstream.rstrip('/').split('/')[-1]}, {options.precision}. Classifiers of the "
         "recipe sap on mean and deviation of every layer; networks on frames learn a mix of layers. Detector: "
         f"{options.detector.name}. 'clean' learned from clips cut to their speech, 'diluted' from the same clips, each "
-        "in one dilution drawn for it, with sounds that no test hears. '…-cut' shortens what the detector calls silence to "
-        f"{options.cut_s:g} s before the upstream hears the clip. Test speakers are in no training."
+        "in one dilution drawn for it, with sounds that no test hears. '…-cut' shortens what the detector calls "
+        f"silence to {options.cut_s:g} s before the upstream hears the clip. Test speakers are in no training."
     )
 
 

@@ -13,12 +13,12 @@ from subtone.errors import RecipeError, UsageError, nearest
 from subtone.evaluation import describe_environment, refuse_if_taken
 from subtone.evaluation.findings import read_findings
 from subtone.evaluation.findings_page import write_findings
-from subtone.studies import dilution
+from subtone.studies import detectors, dilution, robustness
 from subtone.studies.context import Context, Study
 from subtone.studies.options import StudyOptions
 from subtone.studies.pool import OnProgress
 
-STUDIES: dict[str, Study] = {one.name: one for one in (dilution.STUDY,)}
+STUDIES: dict[str, Study] = {one.name: one for one in (dilution.STUDY, detectors.STUDY, robustness.STUDY)}
 
 
 def names() -> list[str]:

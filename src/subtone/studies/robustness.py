@@ -1,0 +1,223 @@
+"""How much accuracy lines, rooms and recorders take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subtone.acoustics import conditions as acoustics
+from subtone.errors import UsageError, nearest
+from subtone.evaluation.findings import Cell, Findings, HeatMap, Measure, Table, rows_of
+from subtone.studies.cells import Cell as WorkCell
+from subtone.studies.cells import Earlier
+from subtone.studies.conditions import Condition
+from subtone.studies.context import Context, Made, Study, failures
+from subtone.studies.encode import Hearing
+from subtone.studies.figures import Resampled, pooled_over, resampled_ua
+from subtone.studies.material import Material
+from subtone.studies.options import StudyOptions
+from subtone.studies.systems import POOLED, Features, system_cell
+
+CLEAN = "clean"
+SYSTEMS = ("gap", "sap", "gap+sap")
+_DETECTOR = "own"
+STATISTICS = POOLED["gap+sap"]
+
+
+class RobustnessOptions(StudyOptions):
+    """Settings of the study.
+
+    Parameters
+    ----------
+    conditions
+        Names of :data:`subtone.acoustics.conditions.CONDITIONS`; null takes all that can be applied here.
+    """
+
+    conditions: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    material: Material
+    heard: Mapping[str, WorkCell]
+    systems: Mapping[str, WorkCell]
+
+
+def make(context: Context) -> Made:
+    """Make the study."""
+    options = context.options
+    assert isinstance(options, RobustnessOptions)
+    chosen, unavailable = choose(options.conditions)
+    materials = context.gather()
+    planned = [_plan(context, material, chosen) for material in materials]
+    cells = [one.waves for one in materials]
+    for one in planned:
+        cells += [*one.heard.values(), *one.systems.values()]
+    earlier, missing = context.run(cells)
+    bad = {one.cell for one in missing}
+    whole = [one for one in planned if not bad & {cell.name for cell in one.systems.values()}]
+    if not whole:
+        raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
+    return Made(_findings(context, whole, chosen, unavailable, earlier), failures(materials, missing))
+
+
+def choose(names: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """Return the conditions to measure, the clean one first, and those that cannot be applied here, with the reason.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown, or was asked for and cannot be applied.
+    """
+    there = acoustics.available()
+    for name in names or ():
+        if name not in there:
+            raise UsageError(f"conditions: no condition {name!r}; {nearest(name, there)}")
+        if there[name] is not None:
+            raise UsageError(f"conditions: {name!r} cannot be applied here: {there[name]}; leave it out")
+    chosen = [CLEAN, *(name for name in names or there if name != CLEAN and there[name] is None)]
+    return chosen, {name: why for name, why in there.items() if why is not None}
+
+
+def _plan(context: Context, material: Material, chosen: Sequence[str]) -> _Corpus:
+    hearing = Hearing(
+        material, context.upstream, context.options, STATISTICS, {_DETECTOR: context.detector()}
+    )
+    heard = {name: hearing.cell(Condition("acoustic", name=name)) for name in chosen}
+    systems = {
+        system: system_cell(
+            f"{material.name}/systems/{system}",
+            material,
+            Features(heard[CLEAN].name, _DETECTOR, POOLED[system]),
+            {name: Features(cell.name, _DETECTOR, POOLED[system]) for name, cell in heard.items()},
+            context.options,
+        )
+        for system in SYSTEMS
+    }
+    return _Corpus(material, heard, systems)
+
+
+def _key(system: str, condition: str) -> str:
+    return f"{system} | {condition}"
+
+
+def _resampled(one: _Corpus, options: StudyOptions, chosen: Sequence[str], earlier: Earlier) -> Resampled:
+    answers = {
+        _key(system, name): earlier.array(cell.name, name).argmax(-1).astype(np.int64)
+        for system, cell in one.systems.items()
+        for name in chosen
+    }
+    material = one.material
+    return resampled_ua(
+        material.targets,
+        answers,
+        len(material.classes),
+        material.speakers,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+
+
+def _findings(
+    context: Context,
+    whole: Sequence[_Corpus],
+    chosen: Sequence[str],
+    unavailable: Mapping[str, str],
+    earlier: Earlier,
+) -> Findings:
+    options = context.options
+    each = {one.material.name: _resampled(one, options, chosen, earlier) for one in whole}
+    scopes = {"mean of corpora": pooled_over(list(each.values())), **each} if len(each) > 1 else dict(each)
+    first = next(iter(scopes))
+    changed = [name for name in chosen if name != CLEAN]
+    maps = HeatMap(
+        "loss",
+        "UA lost (points) by gap+sap",
+        "what happened to the test clips",
+        "corpus",
+        tuple(acoustics.condition(name).title for name in changed),
+        tuple(scopes),
+        tuple(tuple(_lost(found, "gap+sap", name) for found in scopes.values()) for name in changed),
+        "Against the same system on the clips as they are.",
+    )
+    return Findings(
+        study="robustness",
+        title="Robustness: what lines, rooms and recorders take",
+        question="Trained on clips as they are: how much UA is lost when the test clips reach the model otherwise?",
+        protocol=(
+            f"{'; '.join(one.material.sentence() for one in whole)}. Upstream "
+            f"{context.upstream.rstrip('/').split('/')[-1]}, {options.precision}. Classifiers of the recipe sap, "
+            "trained on the clips as they are; only test clips are changed. Detector: "
+            f"{options.detector.name}, on the changed clip."
+        ),
+        conclusions=_conclusions(first, scopes[first], changed),
+        limits=(
+            "Rooms are decaying noise, not recorded; conditions come one at a time, not together.",
+            "The corpora at hand may be coded already; what a codec loses comes on top of that.",
+            *(f"Not measured: {name} ({why})." for name, why in unavailable.items()),
+        ),
+        tables=tuple(_table(scope, found, chosen) for scope, found in scopes.items()),
+        heat_maps=(maps,),
+        settings={"upstream": context.upstream, **options.model_dump(mode="json")},
+    )
+
+
+def _lost(found: Resampled, system: str, name: str) -> Measure:
+    return found.of(lambda clean, changed: clean - changed, _key(system, CLEAN), _key(system, name))
+
+
+def _table(scope: str, found: Resampled, chosen: Sequence[str]) -> Table:
+    rows: list[list[Cell]] = []
+    for name in chosen:
+        about = acoustics.condition(name)
+        figures = [found.measure(_key(system, name)) for system in SYSTEMS]
+        losses = [None if name == CLEAN else _lost(found, system, name) for system in SYSTEMS]
+        rows.append([about.group, about.title, *figures, *losses])
+    return Table(
+        f"loss-{scope.replace(' ', '-')}",
+        f"UA (%) and UA lost (points), {scope}",
+        ("group", "what happened", *SYSTEMS, *(f"lost by {system}" for system in SYSTEMS)),
+        rows_of(rows),
+        "95 % intervals by resampling speakers; losses on the same resamples.",
+    )
+
+
+def _conclusions(scope: str, found: Resampled, changed: Sequence[str]) -> tuple[str, ...]:
+    losses = {name: _lost(found, "gap+sap", name) for name in changed}
+    ordered = sorted(losses, key=lambda name: -losses[name].value)
+    titles = {name: acoustics.condition(name).title for name in changed}
+    told = []
+    harmful = [name for name in ordered if (losses[name].low or 0.0) > 0]
+    harmless = [name for name in ordered if (losses[name].high or 0.0) < 2.0]
+    if harmful:
+        worst = "; ".join(f"{titles[name]}: {losses[name].text()}" for name in harmful[:5])
+        told.append(f"{scope}: most is lost by GAP ‖ SAP (points of UA) to {worst}.")
+    if harmless:
+        names = ", ".join(titles[name] for name in harmless)
+        told.append(f"{scope}: less than two points, interval included, are lost to: {names}.")
+    better = []
+    for name in changed:
+        gain = found.of(
+            lambda gap_clean, gap, both_clean, both: (gap_clean - gap) - (both_clean - both),
+            *(_key(system, condition) for system in ("gap", "gap+sap") for condition in (CLEAN, name)),
+        )
+        if gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0):
+            better.append(f"{titles[name]} ({gain.text()})")
+    told.append(
+        f"{scope}: GAP ‖ SAP loses less than GAP, beyond what resampling speakers explains (positive: less), under "
+        f"{'; '.join(better)}; no correction for {len(changed)} conditions."
+        if better
+        else f"{scope}: under none of {len(changed)} conditions does GAP ‖ SAP lose more or less than GAP beyond what "
+        "resampling speakers explains."
+    )
+    return tuple(told)
+
+
+STUDY = Study(
+    "robustness",
+    "What do codecs, telephone lines, rooms, levels, clipping, speed and noise take?",
+    RobustnessOptions,
+    make,
+)
