@@ -80,10 +80,10 @@ def score(
     from safetensors.numpy import save
 
     from subtone.audio import load_audio
+    from subtone.files import write_whole
     from subtone.inference.sources import printable
     from subtone.pretraining.intensity import IntensityModel
     from subtone.speech import get_detector
-    from subtone.upstreams.files import write_whole
 
     loaded, finder = IntensityModel.load(model), get_detector(detector)
     rows, curves = [], {}

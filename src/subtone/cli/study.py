@@ -24,7 +24,7 @@ def list_studies(
     format: Annotated[str, typer.Option(**choice("table", "json"), help="Form of the output.")] = "table",
 ) -> None:
     """List the studies."""
-    from subtone import studies
+    from subtone.studies import run as studies
 
     known = [(one.name, one.question) for one in map(studies.get, studies.names())]
     if format == "json":
@@ -38,7 +38,7 @@ def list_studies(
 @flowing
 def show(name: Annotated[str, typer.Argument(metavar="NAME", help="See 'subtone study list'.")]) -> None:
     """Print the settings of a study with their values, as --set takes them."""
-    from subtone import studies
+    from subtone.studies import run as studies
 
     write(studies.show(name))
 
@@ -85,7 +85,7 @@ def run(
     which 'subtone report' makes a page of to send around. Each finished cell of the study is kept in a folder beside it
     with .work added to its name: a study that is broken off goes on from there with the same command.
     """
-    from subtone import studies
+    from subtone.studies import run as studies
 
     target = Path("results") / f"study-{name}" if out is None else out.expanduser()
     with progress("starting", lines=True, estimate=False) as report_done:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from subtone.errors import PretrainingError
 from subtone.extraction.scratch import fsync_folder
-from subtone.upstreams.files import appears_whole
+from subtone.files import appears_whole
 
 _NOTE = "subtone"
 _MODEL, _OPTIMISER = "model/", "optimiser/"

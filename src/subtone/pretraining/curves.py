@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from subtone.upstreams.files import appears_whole, write_whole
+from subtone.files import appears_whole, write_whole
 
 
 class Curves:

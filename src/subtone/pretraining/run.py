@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 
 from subtone.errors import PretrainingError, UsageError, is_out_of_memory
 from subtone.extraction.scratch import alone_if_free
+from subtone.files import sweep_partial, write_whole
 from subtone.pretraining.checkpoints import Checkpoints
 from subtone.pretraining.curves import Curves, draw_curves, read_curves
 from subtone.pretraining.frames import FrameCorpus, Sampler
@@ -24,7 +25,6 @@ from subtone.pretraining.loading import Loader
 from subtone.pretraining.objectives import ARCHITECTURES, Objective, build_objective
 from subtone.pretraining.options import PretrainOptions, learning_rate
 from subtone.pretraining.trainer import OnProgress, Totals, Trainer
-from subtone.upstreams.files import sweep_partial, write_whole
 from subtone.upstreams.filterbank_network import FilterBankEncoder
 
 SCHEMA = 1

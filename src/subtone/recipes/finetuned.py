@@ -22,6 +22,7 @@ from subtone.evaluation import describe_environment, write_results
 from subtone.extraction import clips_of
 from subtone.extraction.backends import open_backend
 from subtone.extraction.progress import duration
+from subtone.files import sweep_partial
 from subtone.protocols import Fold, Split
 from subtone.recipes.data import divide, positions, read_corpora, targets
 from subtone.recipes.judge import (
@@ -49,7 +50,6 @@ from subtone.training.end_to_end.frames import ClipFrames, encode_frames
 from subtone.training.end_to_end.launching import Strategy, alone, launched, together
 from subtone.training.end_to_end.options import FinetuneOptions, FitOptions, binding
 from subtone.training.heard import taught_on
-from subtone.upstreams.files import sweep_partial
 
 SCORES, FRAMES = "scores.safetensors", "frames"
 

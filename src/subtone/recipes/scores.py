@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from subtone.errors import TrainingError
+from subtone.files import appears_whole
 from subtone.training.end_to_end.finetune import Finetuned
-from subtone.upstreams.files import appears_whole
 
 Logits = npt.NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from subtone.errors import StoreError, UsageError
-from subtone.upstreams.files import appears_whole
+from subtone.files import appears_whole
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

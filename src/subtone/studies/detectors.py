@@ -282,9 +282,9 @@ def _findings(
         protocol=(
             f"{'; '.join(one.material.sentence() for one in whole)}. Upstream "
             f"{context.upstream.rstrip('/').split('/')[-1]}, {options.precision}. Clips cut to their speech and "
-            f"embedded, speech {100 * options.share:g} % of what is heard, noise and sounds {options.snr_db:g} dB below "
-            "it: where speech lies is known. Classifiers of the recipe sap, trained for each detector on clips in "
-            "mixed dilutions, with sounds that no test hears. UA: mean over "
+            f"embedded, speech {100 * options.share:g} % of what is heard, noise and sounds {options.snr_db:g} dB "
+            "below it: where speech lies is known. Classifiers of the recipe sap, trained for each detector on clips "
+            "in mixed dilutions, with sounds that no test hears. UA: mean over "
             f"{', '.join(words)}" + (" and over corpora." if len(whole) > 1 else ".")
         ),
         conclusions=_conclusions(found, quality, p, list(tried), labels),

@@ -134,8 +134,9 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     Returns
     -------
     Outcome
-        Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`),
-        ``cut/STATISTIC`` where asked for,
+        Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/num_frames (clips,)`` and
+        ``DETECTOR/speech_frames (clips,)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`), the same but for
+        the counts under ``cut/`` where asked for,
         ``num_samples (clips,)``, ``judges/NUMBER (clips, classes)`` logits, and those of `Frames` where frames are
         kept.
     """
@@ -170,8 +171,9 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
                 frames.add(joined, speech[first])
     arrays: dict[str, npt.NDArray[Any]] = {"num_samples": np.array(lengths, np.int64)}
     for name, each in {**pooled, **({CUT: cut} if cut else {})}.items():
-        for statistic, values in PooledFeatures.concatenate(each).statistics.items():
-            arrays[f"{name}/{statistic}"] = values
+        found = PooledFeatures.concatenate(each)
+        arrays |= {f"{name}/{statistic}": values for statistic, values in found.statistics.items()}
+        arrays |= {f"{name}/num_frames": found.num_frames, f"{name}/speech_frames": found.speech_frames}
     for name, seconds in counts.items():
         arrays[f"{name}/counts"] = np.stack(seconds)
     arrays |= judges.arrays(len(waves))

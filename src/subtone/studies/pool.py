@@ -212,10 +212,7 @@ def _inline(function: Callable[..., float], *arguments: Any) -> Future[float]:
 
 
 def _begin(parent: int) -> None:
-    """Keep a worker to one thread, and end it when the study was killed: nobody would take its answers."""
-    import torch
-
-    torch.set_num_threads(1)
+    """End a worker when the study was killed: nobody would take its answers."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -10,15 +10,25 @@ import yaml
 from pydantic import ValidationError
 
 from subtone.errors import RecipeError, UsageError, nearest
-from subtone.evaluation import describe_environment, refuse_if_taken
+from subtone.evaluation import describe_environment
 from subtone.evaluation.findings import read_findings
-from subtone.evaluation.findings_page import write_findings
-from subtone.studies import detectors, dilution, robustness
+from subtone.evaluation.findings_page import refuse_if_no_study, write_findings
+from subtone.studies import cost, cross_corpus, detectors, dilution, layers, robustness
 from subtone.studies.context import Context, Study
 from subtone.studies.options import StudyOptions
 from subtone.studies.pool import OnProgress
 
-STUDIES: dict[str, Study] = {one.name: one for one in (dilution.STUDY, detectors.STUDY, robustness.STUDY)}
+STUDIES: dict[str, Study] = {
+    one.name: one
+    for one in (
+        dilution.STUDY,
+        detectors.STUDY,
+        robustness.STUDY,
+        layers.STUDY,
+        cross_corpus.STUDY,
+        cost.STUDY,
+    )
+}
 
 
 def names() -> list[str]:
@@ -102,7 +112,7 @@ def run(
     """
     study = get(name)
     options = read_options(study, settings)
-    refuse_if_taken(out, overwrite=overwrite)
+    refuse_if_no_study(out, overwrite=overwrite)
     target = Path(out)
     work = target.with_name(target.name + ".work")
     context = Context(corpora, upstream, options, work, jobs, on_progress or _silent)

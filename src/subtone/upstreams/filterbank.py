@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from subtone.errors import UpstreamError
+from subtone.files import write_whole
 from subtone.upstreams import kaldi, passes
 from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.clips import as_clips, lengthen, mask_of, stack
-from subtone.upstreams.files import write_whole
 from subtone.upstreams.passes import MomentsSum
 from subtone.upstreams.surveys import BandSurvey, LevelSurvey, Survey, of_kind, one_each
 

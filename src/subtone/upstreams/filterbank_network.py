@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from subtone.errors import UpstreamError, nearest
+from subtone.files import appears_whole, write_whole
 from subtone.upstreams import kaldi
 from subtone.upstreams.base import Encoded, Upstream, Wave
 from subtone.upstreams.batch_norm import ValidBatchNorm
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
 from subtone.upstreams.content import content_digest, weights_version
-from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.filterbank import Cmvn, FilterBank, FilterBankOptions
 from subtone.upstreams.mode import evaluation
 from subtone.upstreams.precision import full_precision

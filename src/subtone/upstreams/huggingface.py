@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from subtone.errors import UpstreamError
+from subtone.files import appears_whole, write_whole
 from subtone.upstreams.base import Upstream
 from subtone.upstreams.checkpoint import Checkpoint, load_weights
 from subtone.upstreams.content import content_digest, weights_version
-from subtone.upstreams.files import appears_whole, write_whole
 
 # Says where a checkpoint came from or how it was stored, not what it computes.
 _TAUGHT_ON = "subtone_taught_on"

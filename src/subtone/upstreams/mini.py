@@ -22,11 +22,11 @@ from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from subtone.errors import UpstreamError, nearest
+from subtone.files import appears_whole, write_whole
 from subtone.upstreams import passes, prosody, shipping
 from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.checkpoint import Checkpoint
 from subtone.upstreams.clips import as_clips
-from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.prosody import ProsodySurvey, ProsodyUpstream, Standardisation
 from subtone.upstreams.prosody.measures import Measures
 from subtone.upstreams.surveys import LevelSurvey, Survey, of_kind, one_each

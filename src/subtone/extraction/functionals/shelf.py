@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from subtone.errors import StoreError
 from subtone.extraction.scratch import alone_in_turn, fsync_folder
-from subtone.upstreams.files import appears_whole, sweep_partial
+from subtone.files import appears_whole, sweep_partial
 
 Row = npt.NDArray[np.float32]
 

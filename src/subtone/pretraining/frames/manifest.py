@@ -10,7 +10,7 @@ from typing import Any
 
 from subtone.errors import StoreError
 from subtone.extraction.fingerprint import differences
-from subtone.upstreams.files import write_whole
+from subtone.files import write_whole
 
 MANIFEST = "frames.json"
 SCHEMA = 1

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from subtone.errors import BundleError
+from subtone.files import write_whole
 from subtone.pretraining.intensity.network import NUM_MEL, IntensityNetwork, IntensityOptions
-from subtone.upstreams.files import write_whole
 
 MODEL_TYPE = "subtone-intensity"
 SCHEMA = 1

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from subtone.errors import TrainingError
-from subtone.upstreams.files import appears_whole
+from subtone.files import appears_whole
 
 
 @dataclass(frozen=True)

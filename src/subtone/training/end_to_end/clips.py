@@ -21,8 +21,8 @@ from subtone.extraction.backends import cores
 from subtone.extraction.progress import Meter
 from subtone.extraction.readers import Readers
 from subtone.extraction.scratch import alone_in_turn, fsync_folder
+from subtone.files import appears_whole, sweep_partial
 from subtone.speech import Detector, SpeechSegments
-from subtone.upstreams.files import appears_whole, sweep_partial
 
 _LENGTH = "num_samples"
 

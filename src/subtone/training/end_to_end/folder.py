@@ -10,8 +10,8 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from subtone.errors import TrainingError
+from subtone.files import sweep_partial, write_whole
 from subtone.training.end_to_end.launching import together
-from subtone.upstreams.files import sweep_partial, write_whole
 
 RUN = "run.json"
 SCHEMA = 1

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from subtone.errors import UpstreamError, nearest
+from subtone.files import appears_whole, write_whole
 from subtone.training.segments.shipped_cnn import FOLDER, SHIPPED
 from subtone.upstreams import hub
 from subtone.upstreams.checkpoint import WEIGHT_FILES, Checkpoint, load_weights, open_checkpoint
 from subtone.upstreams.content import content_digest, weights_version
-from subtone.upstreams.files import appears_whole, write_whole
 from subtone.upstreams.registry import FAMILIES as SPEECH_FAMILIES
 
 FAMILIES = (

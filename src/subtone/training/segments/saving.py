@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from subtone.errors import SubtoneError, TrainingError
+from subtone.files import appears_whole
 from subtone.training.segments.image_cnn import ImageCNN, image_cnn_of
 from subtone.training.segments.network import SegmentNetwork
 from subtone.training.segments.stack import StackOptions
 from subtone.training.segments.system import SegmentSystem
-from subtone.upstreams.files import appears_whole
 
 SCHEMA = 1
 _ABOUT = "subtone"

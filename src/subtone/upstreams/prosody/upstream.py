@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from subtone.errors import UpstreamError
+from subtone.files import write_whole
 from subtone.upstreams import passes
 from subtone.upstreams.base import Encoded, FrameGrid, Upstream, Wave
 from subtone.upstreams.clips import as_clips, mask_of, stack
-from subtone.upstreams.files import write_whole
 from subtone.upstreams.prosody import spectrum
 from subtone.upstreams.prosody.measures import (
     EXPONENT,
