@@ -87,7 +87,7 @@ class Comparison:
         name = self.metric.upper()
         p = _p_text(self.p)
         if self.p_corrected is not None and self.tests > 1:
-            p += f", {_p_text(self.p_corrected)} corrected for {self.tests} tests"
+            p += f", corrected for {self.tests} tests {_p_text(self.p_corrected)}"
         sign = -1.0 if self.significant and self.difference < 0 else 1.0
         low, high = sorted(100.0 * sign * end for end in self.ci)
         evidence = f"({100 * self.confidence:g} % interval {_signed(low)} to {_signed(high)}, {p})"

@@ -144,10 +144,8 @@ def _spread(one: SpeakerSpread) -> str:
 
 def _calibration(calibration: Mapping[str, Calibration]) -> Iterator[str]:
     yield from ("", "## Calibration", "")
-    yield from (
-        f"- {note}" for note in dict.fromkeys(_whose(one, calibration) for one in calibration.values())
-    )
-    yield ""
+    notes = dict.fromkeys(_whose(one, calibration) for one in calibration.values())
+    yield from (*(f"- {note}" if len(notes) > 1 else note for note in notes), "")
     yield "| system | ECE % | NLL | temperature (folds) | ECE % after | NLL after |"
     yield "|---|---|---|---|---|---|"
     for name, one in calibration.items():

@@ -45,39 +45,61 @@ def reliability_diagrams(calibration: Mapping[str, Calibration], path: str | Pat
         raise UsageError("reliability_diagrams: no systems to draw")
     columns = min(COLUMNS, len(calibration))
     rows = math.ceil(len(calibration) / columns)
-    figure = _figure(0.4 + PANEL_INCHES * columns, 0.5 + (PANEL_INCHES + 0.45) * rows)
+    figure = _figure(0.4 + PANEL_INCHES * columns, 0.5 + (PANEL_INCHES + 0.3) * rows)
     for place, (name, one) in enumerate(calibration.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
         _panel(axes, one)
-        axes.set_title(textwrap.fill(name, 30), loc="left", fontsize=9.5, weight="bold", color=INK)
+        _titled(axes, name, one)
         if place // columns == rows - 1 or place + columns >= len(calibration):
             axes.set_xlabel("confidence", color=SOFT, fontsize=9)
         if place % columns == 0:
             axes.set_ylabel("accuracy", color=SOFT, fontsize=9)
+    marks = [figure.axes[0].plot([], [], "o", color=colour, markersize=4.5)[0] for colour in (DOT, BAR)]
+    figure.legend(
+        marks[: 1 + any(one.bins_after for one in calibration.values())],
+        ["as given", "at temperatures of development clips"],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=SOFT,
+    )
     return _save(figure, path)
+
+
+def _titled(axes: Axes, name: str, one: Calibration) -> None:
+    after = "" if one.ece_after is None else f", {100 * one.ece_after:.1f} % after"
+    axes.set_title(f"ECE {100 * one.ece:.1f} %{after}", loc="left", fontsize=8.5, color=SOFT)
+    axes.annotate(
+        textwrap.fill(name, 30),
+        (0, 1),
+        xytext=(0, 19),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9.5,
+        weight="bold",
+        color=INK,
+        annotation_clip=False,
+    )
 
 
 def _panel(axes: Axes, one: Calibration) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.4, zorder=1)
-    _dots(axes, one.bins, DOT, f"ECE {100 * one.ece:.1f} %")
-    if one.ece_after is not None:
-        _dots(axes, one.bins_after, BAR, f"at its temperature {100 * one.ece_after:.1f} %")
+    _dots(axes, one.bins, DOT)
+    if one.bins_after:
+        _dots(axes, one.bins_after, BAR)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([0, 0.5, 1])
     axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.legend(loc="upper left", fontsize=7.5, frameon=False, labelcolor=SOFT, handletextpad=0.4)
 
 
-def _dots(axes: Axes, bins: Sequence[ReliabilityBin], colour: str, label: str) -> None:
+def _dots(axes: Axes, bins: Sequence[ReliabilityBin], colour: str) -> None:
     filled = [one for one in bins if one.answers]
     x, y = ([getattr(one, name) for one in filled] for name in ("confidence", "accuracy"))
     most = max(one.answers for one in filled)
     axes.plot(x, y, color=colour, linewidth=1.0, alpha=0.6, zorder=2)
     sizes = [6.0 + 50.0 * one.answers / most for one in filled]
     axes.scatter(x, y, s=sizes, color=colour, alpha=0.85, linewidths=0, zorder=3)
-    axes.plot(
-        [], [], "o", color=colour, markersize=4, label=label
-    )  # one size in the legend, whatever the bins hold

@@ -59,7 +59,7 @@ class Slice:
     ua, ua_ci, wa, wa_ci
         0..1, mean over seeds; no interval (None) with a single speaker.
     few
-        True with fewer than three speakers: too few to say anything of others.
+        True with fewer than three speakers (clips, where speakers are unknown): too few to say anything of others.
     """
 
     name: str
@@ -76,6 +76,9 @@ class Slice:
 @dataclass(frozen=True)
 class Gap:
     """How far the worst slice is behind the best; slices of too few speakers are left aside.
+
+    Slices that hold different classes, as corpora may, differ in what their UA is the mean of, too: see
+    `Slice.classes`.
 
     Attributes
     ----------
@@ -184,7 +187,7 @@ def slices_of(
     table
         One row a clip; the columns ``gender``, ``language``, ``age`` (years) and ``corpus``, as far as they are there.
     by
-        Attributes to look at. One in which all clips are alike, or of which nothing is known, gives no cut.
+        Attributes to look at. One in which all clips are alike, or that is known of one speaker only, gives no cut.
     seed, resamples, confidence
         Of the bootstrap.
 
@@ -278,6 +281,8 @@ def _cut(
     if len(names) < 2:
         return None
     who = None if speakers is None else np.asarray(speakers, object)[known]
+    if who is not None and len(set(who)) < 2:
+        return None
     # A class of a slice counts as a class of its own: one table of hits then serves all slices.
     place = np.array([names.index(one) for one in group[known]]) * draw.classes
     units = units_of(
