@@ -115,7 +115,7 @@ def page_of(results: Sequence[Run | Study], clips: Clips, title: str | None = No
             parts.append(study_part(one, key=key, prefix=prefix))
     if title is None:
         title = _title(results)
-    about = parts[0].about if len(parts) == 1 else ""
+    about = parts[0].about if len(parts) == 1 else ", ".join(one.name for one in results)
     return Page(title, about, tuple(parts))
 
 

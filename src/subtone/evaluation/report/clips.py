@@ -68,19 +68,21 @@ class Clips:
             )
         if self._left <= 0:
             return Clip(remark="Left out: the page is full.")
-        whole_s = None if end_s is None else end_s - start_s
+        longer = start_s + MOST_S + 0.1  # a little more tells whether there is more
         try:
-            stop = start_s + MOST_S if whole_s is None or whole_s > MOST_S else end_s
-            samples = load_audio(path, start_s=start_s, end_s=stop)
+            samples = load_audio(path, start_s=start_s, end_s=longer if end_s is None else min(end_s, longer))
         except SubtoneError as error:
             return Clip(remark=f"Cannot be read: {_without(str(error), path)}")
+        most = round(MOST_S * SAMPLE_RATE_HZ)
+        remark = f"The first {MOST_S:.0f} seconds." if len(samples) > most else ""
+        samples = samples[:most]
+        picture = _picture(samples, file)
         uri = "data:audio/ogg;base64," + base64.b64encode(opus(samples)).decode("ascii")
         if len(uri) > self._left:
             self._left = 0
-            return Clip(wave=_picture(samples, file), remark="Its sound is left out: the page is full.")
+            return Clip(wave=picture, remark="Its sound is left out: the page is full.")
         self._left -= len(uri)
-        full = len(samples) >= round(MOST_S * SAMPLE_RATE_HZ) and (whole_s is None or whole_s > MOST_S)
-        return Clip(uri, _picture(samples, file), f"The first {MOST_S:.0f} seconds." if full else "")
+        return Clip(uri, picture, remark)
 
     def _find(self, file: str) -> Path | None:
         """The file that a run calls so; None if there is none, or there are several."""

@@ -150,7 +150,7 @@ def _tests(run: Run, tests: Sequence[PairedTest], prefix: str) -> tuple[Block, .
 
 
 def _groups(run: Run, prefix: str) -> tuple[Block, ...]:
-    table = tables.slices_table(run.slices, run.ranked, prefix)
+    found = tables.slices_tables(run.slices, run.ranked, prefix)
     spread = next((run.slices[name].spread for name in run.ranked if name in run.slices), None)
     blocks: list[Block] = []
     if spread is not None:
@@ -160,12 +160,13 @@ def _groups(run: Run, prefix: str) -> tuple[Block, ...]:
                 (
                     f"Recall of single speakers: {100 * spread.minimum:.1f} to {100 * spread.maximum:.1f} %, median "
                     f"{100 * spread.median:.1f} %, over {spread.speakers} speakers with {spread.fewest_clips} clips "
-                    f"or more each. The worst tenth ({spread.worst_decile_speakers}) has {100 * spread.worst_decile:.1f} % "
-                    f"({100 * low:.1f} to {100 * high:.1f}).",
+                    f"or more each. The worst tenth ({spread.worst_decile_speakers}) has "
+                    f"{100 * spread.worst_decile:.1f} % ({100 * low:.1f} to {100 * high:.1f}).",
                 )
             )
         )
-    return (*blocks, Figures(table)) if table is not None else tuple(blocks)
+    blocks += [Figures(table, folded=number > 0) for number, table in enumerate(found)]
+    return tuple(blocks)
 
 
 def _confidence(run: Run, prefix: str) -> tuple[Block, ...]:

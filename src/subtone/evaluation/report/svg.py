@@ -343,7 +343,8 @@ def _band(box: _Box, x: Sequence[float], low: Sequence[Number], high: Sequence[N
 def _word(word: str, x: float, floor: float, turned: bool) -> Markup:
     text = _cut(word, 16)
     if not turned:
-        return tag("text", text, x=x, y=floor + 17, class_="tick mid")
+        half = 3.4 * len(text)  # about: what lies at an edge must not be cut
+        return tag("text", text, x=min(x, WIDTH - half), y=floor + 17, class_="tick mid")
     turn = f"rotate(-32 {x:.1f} {floor + 14:.1f})"
     return tag("text", text, x=x, y=floor + 14, transform=turn, class_="tick end")
 

@@ -180,21 +180,27 @@ def speakers_table(run: Run, prefix: str) -> Table | None:
     )  # fmt: skip
 
 
-def slices_table(slices: Mapping[str, Slices], order: Sequence[str], prefix: str) -> Table | None:
-    """UA and WA by group of clips, the systems in the order given; None without groups."""
+def slices_tables(slices: Mapping[str, Slices], order: Sequence[str], prefix: str) -> list[Table]:
+    """UA and WA by group of clips: of the first system in the order given, and of all where there are more."""
+    told = [name for name in order if name in slices and slices[name].cuts]
+    found = [_slices(slices, told[:1], f"{prefix}slices", f"UA and WA of {told[0]} by group")] if told else []
+    if len(told) > 1:
+        found.append(_slices(slices, told, f"{prefix}slices-all", "UA and WA of every system by group"))
+    return found
+
+
+def _slices(slices: Mapping[str, Slices], systems: Sequence[str], name: str, title: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for system in order:
-        for cut in slices[system].cuts if system in slices else ():
+    for system in systems:
+        for cut in slices[system].cuts:
             for one in cut.slices:
-                few = "fewer than three speakers" if one.few else ""
+                start = (system,) if len(systems) > 1 else ()
                 scores = percent(one.ua, one.ua_ci), percent(one.wa, one.wa_ci)
-                rows.append((system, cut.by, one.name, one.speakers, one.n, *scores, few))
-    if not rows:
-        return None
+                few = "few speakers" if one.few else ""
+                rows.append((*start, f"{cut.by}: {one.name}", *scores, one.speakers, one.n, few))
+    start = ("system",) if len(systems) > 1 else ()
     return Table(
-        f"{prefix}slices", "UA and WA by group",
-        ("system", "by", "group", "speakers", "clips", "UA %", "WA %", "caution"),
-        tuple(rows),
+        name, title, (*start, "group", "UA %", "WA %", "speakers", "clips", "caution"), tuple(rows),
         note="Intervals draw speakers of the group anew. Groups of fewer than three speakers say nothing of others.",
     )  # fmt: skip
 

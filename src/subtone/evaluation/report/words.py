@@ -75,6 +75,8 @@ def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
         told.append(
             "No paired test could be made between the runs, so nothing says that one is better than another."
         )
+        if len({tuple(sorted(run.systems[run.best].labels)) for run in runs}) > 1:
+            told.append("Their classes differ, and UA falls with their number: do not compare these figures.")
         return told
     for run in others:
         names = {title_of(first, first.best), title_of(run, run.best)}
@@ -82,10 +84,11 @@ def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
             if {test.comparison.a, test.comparison.b} == names:
                 told.append(_sentence(test))
     supported = sum(test.winner is not None for test in made)
-    total = len(tests)
+    total = sum(test.comparison.metric == made[0].comparison.metric for test in tests)
     told.append(
         f"{supported if supported else 'None'} of {len(made)} paired tests between runs "
-        f"{'shows' if supported < 2 else 'show'} a difference after Holm's correction over the {total} tests here."
+        f"{'shows' if supported < 2 else 'show'} a difference after Holm's correction over the {total} tests of this "
+        "page in UA."
     )
     return told
 
@@ -191,9 +194,14 @@ def _groups(run: Run) -> str:
         gap = cut.gap
         if gap is None:
             continue
-        known = "" if gap.p is None else f", p = {_p(gap.p)} with groups given out among speakers at random"
-        ahead = f"By {cut.by}, {gap.best} is ahead of {gap.worst} by {_percent(gap.ua)} points UA"
-        told.append(f"{ahead} ({_percent(gap.ci[0])} to {_percent(gap.ci[1])}{known}).")
+        ends = f"{_percent(gap.ci[0])} to {_percent(gap.ci[1])}"
+        chance = "" if gap.p is None else f", p = {_p(gap.p)} with groups given out among speakers at random"
+        if gap.ci[0] > 0 and (gap.p is None or gap.p < 0.05):
+            ahead = f"By {cut.by}, {gap.best} is ahead of {gap.worst} by {_percent(gap.ua)} points UA"
+            told.append(f"{ahead} ({ends}{chance}).")
+        else:
+            near = f"{gap.best} and {gap.worst} are {_percent(gap.ua)} points UA apart"
+            told.append(f"There is no evidence of a difference by {cut.by}: {near} ({ends}{chance}).")
     return " ".join(told)
 
 
@@ -214,11 +222,9 @@ def _lost(record: Mapping[str, Any]) -> list[str]:
     if failed := count_of(record.get("failed")):
         told.append(f"{_clips(failed)} could not be used and {'is' if failed == 1 else 'are'} in no figure.")
     left_out = record.get("left_out")
-    for kind, why in (("skipped", "the reader does not know"), ("missing", "are named but not there")):
+    for kind, why in (("skipped", "their reader does not know them"), ("missing", "named, but not there")):
         if number := count_of(left_out.get(kind) if isinstance(left_out, Mapping) else None):
-            told.append(
-                f"{number} file{'s' if number > 1 else ''} that {why} {'were' if number > 1 else 'was'} left out."
-            )
+            told.append(f"{number} file{'s' if number > 1 else ''} left out: {why}.")
     asked = record.get("not_asked_for")
     if isinstance(asked, Mapping) and asked:
         names = _and([f"{name} ({count} clips)" for name, count in asked.items()])

@@ -93,5 +93,9 @@ def _mistake(answers: Answers, clip: int, mean: np.ndarray, chosen: np.ndarray) 
         probabilities=tuple((label, float(p)) for label, p in zip(answers.labels, mean[clip])),
         speaker=None if "speaker" not in known else str(known["speaker"]),
         fold=None if "fold" not in known else str(known["fold"]),
-        more=tuple((name, str(known[name])) for name in told if name in known),
+        more=tuple((name, _plain(known[name])) for name in told if name in known),
     )
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
