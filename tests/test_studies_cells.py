@@ -76,7 +76,8 @@ def test_a_cell_that_fails_is_named_and_stops_only_those_that_need_it(tmp_path: 
     assert found["all"].values["value"] == 4
     told = {one.cell: one.message for one in missing}
     assert told["bad"] == "the clip is silent; leave it out"
-    assert "ZeroDivisionError" in told["worse"] and "study_cells.py" in told["worse"]
+    assert "ZeroDivisionError" in told["worse"]
+    assert "study_cells.py" in told["worse"]
     assert told["after"] == "needs bad, which failed"
     assert not path_of(tmp_path / "work", "bad").exists()
 
@@ -94,7 +95,10 @@ def test_side_by_side_gives_the_same_in_other_processes(tmp_path: Path) -> None:
 def test_the_time_remaining_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     run_cells(
-        cells(tmp_path / "trace", 1, 2), tmp_path / "work", jobs=1, on_progress=lambda s, _d, _t: told.append(s)
+        cells(tmp_path / "trace", 1, 2),
+        tmp_path / "work",
+        jobs=1,
+        on_progress=lambda s, _d, _t: told.append(s),
     )
     assert told[0] == "0 of 3 cells"
     assert told[1].startswith("1 of 3 cells, under a minute left")
@@ -132,7 +136,9 @@ def test_workers_end_with_a_study_that_was_killed(tmp_path: Path) -> None:
         "from subtone.studies.pool import run_cells\n"
         "from tests import study_cells\n"
         "if __name__ == '__main__':\n"
-        "    given = [Cell(str(n), study_cells.linger, {'begun': f'{sys.argv[1]}/{n}', 'seconds': 60}) for n in (1, 2)]\n"
+        "    given = [\n"
+        "        Cell(str(n), study_cells.linger, {'begun': f'{sys.argv[1]}/{n}', 'seconds': 60}) for n in (1, 2)\n"
+        "    ]\n"
         "    run_cells(given, Path(sys.argv[1]) / 'work', jobs=2)\n"
     )
     (tmp_path / "study.py").write_text(script)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import SHARES, SNRS_DB, Condition, dilutions
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.encode import CUT, Hearing, sounds_cell
+from subtone.studies.encode import Hearing, sounds_cell
 from subtone.studies.figures import Resampled, pooled_over, resampled_ua
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
@@ -97,20 +97,27 @@ def _plan(context: Context, options: DilutionOptions, material: Material) -> _Co
     networks = list(_networks(context, material, learned)) if options.networks else []
     judges = [cell.name for _, _, cell in networks]
     heard = {one.label: hearing.cell(one, judges=judges) for one in conditions}
+    shorter = replace(hearing, statistics=POOLED["gap+sap"], cut_s=options.cut_s)
+    learned_cut: dict[Training, WorkCell] = {
+        "clean": shorter.cell(TRIMMED, prefix="learned-cut"),
+        "diluted": shorter.cell(MIXED, prefix="learned-cut", rehearsal=True),
+    }
+    heard_cut = {one.label: shorter.cell(one, prefix="cut") for one in conditions}
     cells = [clean, diluted, *(cell for _, _, cell in networks), *heard.values()]
+    cells += [*learned_cut.values(), *heard_cut.values()]
     answers: dict[tuple[str, Training], Mapping[str, list[tuple[str, str]]]] = {}
-    for training, cell in learned.items():
+    for training in TRAININGS:
         for system, statistics in {**POOLED, **CUT_POOLED}.items():
-            which = CUT if system in CUT_POOLED else _DETECTOR
+            own, tests = (learned_cut, heard_cut) if system in CUT_POOLED else (learned, heard)
             trained = system_cell(
                 f"{material.name}/systems/{system}-{training}",
                 material,
-                Features(cell.name, which, statistics),
-                {label: Features(one.name, which, statistics) for label, one in heard.items()},
+                Features(own[training].name, _DETECTOR, statistics),
+                {label: Features(one.name, _DETECTOR, statistics) for label, one in tests.items()},
                 options,
             )
             cells.append(trained)
-            answers[system, training] = {label: [(trained.name, label)] for label in heard}
+            answers[system, training] = {label: [(trained.name, label)] for label in tests}
     for system, training, _ in networks:
         numbers = [i for i, (s, t, _) in enumerate(networks) if (s, t) == (system, training)]
         answers[system, training] = {

@@ -36,8 +36,6 @@ _STEP = SAMPLE_RATE_HZ // 100  # 10 ms, at which detectors are scored
 #: Speech found, speech missed, non-speech taken for speech, non-speech left out.
 COUNTS = ("hits", "misses", "false_alarms", "rejections")
 SOUNDS = "sounds"
-#: In the place of a detector: clips whose silences were left out before the upstream heard them.
-CUT = "cut"
 
 
 def sounds_cell(folder: str | Path, seed: int, limit: int = 400) -> Cell:
@@ -72,8 +70,8 @@ class Hearing:
     sounds
         Whether there is a cell of sounds.
     cut_s
-        Also hear each clip with its silences shortened to so much before the upstream hears it, as the first of the
-        detectors finds them: arrays ``cut/STATISTIC``. None does not.
+        Shorten the silences of each clip to so much before the upstream hears it, as the one detector finds them; None
+        leaves them.
     """
 
     material: Material
@@ -136,7 +134,6 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     Outcome
         Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/num_frames (clips,)`` and
         ``DETECTOR/speech_frames (clips,)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`), the same but for
-        the counts under ``cut/`` where asked for,
         ``num_samples (clips,)``, ``judges/NUMBER (clips, classes)`` logits, and those of `Frames` where frames are
         kept.
     """
@@ -147,10 +144,11 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     frames = Frames.collect(upstream) if given["keep_frames"] else None
     pooled: dict[str, list[PooledFeatures]] = {name: [] for name in detectors}
     counts: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in detectors}
-    cut: list[PooledFeatures] = []
     lengths = []
     first = next(iter(detectors))
     for row, heard, speech in _heard(given, earlier, waves, detectors):
+        if given["cut_s"] is not None:
+            heard, speech = _cut(heard, {first: speech[first]}, given["cut_s"])
         chunks = ClipPooling.plan(upstream, len(heard.wave), speech[first], given["statistics"]).chunks
         encoded = _encoded(backend, upstream, heard.wave, chunks)
         for name, segments in speech.items():
@@ -158,10 +156,6 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             parts = [work.part(chunk, one) for chunk, one in zip(chunks, encoded, strict=True)]
             pooled[name].append(work.finish(parts))
             counts[name].append(quality(heard, segments))
-        if given["cut_s"] is not None:
-            cut.append(
-                _cut(backend, upstream, heard.wave, speech[first], given["cut_s"], given["statistics"])
-            )
         lengths.append(len(heard.wave))
         if judges or frames is not None:
             cores = [one[:, chunk.core] for chunk, one in zip(chunks, encoded, strict=True)]
@@ -170,7 +164,7 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             if frames is not None:
                 frames.add(joined, speech[first])
     arrays: dict[str, npt.NDArray[Any]] = {"num_samples": np.array(lengths, np.int64)}
-    for name, each in {**pooled, **({CUT: cut} if cut else {})}.items():
+    for name, each in pooled.items():
         found = PooledFeatures.concatenate(each)
         arrays |= {f"{name}/{statistic}": values for statistic, values in found.statistics.items()}
         arrays |= {f"{name}/num_frames": found.num_frames, f"{name}/speech_frames": found.speech_frames}
@@ -221,19 +215,12 @@ def _encoded(backend: Backend, upstream: Upstream, wave: Wave, chunks: Sequence[
 
 
 def _cut(
-    backend: Backend,
-    upstream: Upstream,
-    wave: Wave,
-    speech: SpeechSegments,
-    longest_s: float,
-    statistics: Sequence[str],
-) -> PooledFeatures:
-    """Pool a clip whose silences were shortened before the upstream hears it, as extraction does on request."""
-    spans = kept_spans(speech, longest_s)
-    left = np.concatenate(list(samples_of([wave], spans)))
-    work = ClipPooling.plan(upstream, len(left), speech_of(speech, spans), statistics)
-    encoded = _encoded(backend, upstream, left, work.chunks)
-    return work.finish(work.part(chunk, one) for chunk, one in zip(work.chunks, encoded, strict=True))
+    heard: Heard, speech: Mapping[str, SpeechSegments], longest_s: float
+) -> tuple[Heard, dict[str, SpeechSegments]]:
+    """Shorten the silences of a clip before the upstream hears it, as extraction does on request."""
+    ((name, segments),) = speech.items()
+    spans = kept_spans(segments, longest_s)
+    return Heard(np.concatenate(list(samples_of([heard.wave], spans)))), {name: speech_of(segments, spans)}
 
 
 def quality(heard: Heard, found: SpeechSegments) -> npt.NDArray[np.float64]:

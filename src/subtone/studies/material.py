@@ -15,7 +15,7 @@ from safetensors import safe_open
 from subtone import corpora as corpora_room
 from subtone import protocols
 from subtone.audio import SAMPLE_RATE_HZ, load_audio
-from subtone.errors import SubtoneError, UsageError
+from subtone.errors import SubtoneError, UsageError, nearest
 from subtone.extraction import clips_of
 from subtone.protocols import Split, speaker_ids
 from subtone.studies.cells import Cell, Earlier, Outcome
@@ -124,6 +124,10 @@ def gather(
         if corpora_room.get(name).name not in known:
             raise UsageError(f"every: corpus {name!r} is not among those given ({', '.join(known)})")
     tables = {name: _table(name, path, options) for name, path in corpora.items()}
+    there = {str(one) for table in tables.values() for one in table["emotion"].unique()}
+    for label in options.classes or ():
+        if label not in there:
+            raise UsageError(f"classes: no corpus has the emotion {label!r}; {nearest(label, there)}")
     for table in tables.values():  # told now, not when all is decoded
         _divided(table, options)
     cells = {name: _waves_cell(name, table) for name, table in tables.items()}
