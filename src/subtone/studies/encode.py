@@ -133,7 +133,7 @@ def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     -------
     Outcome
         Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/num_frames (clips,)`` and
-        ``DETECTOR/speech_frames (clips,)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`), the same but for
+        ``DETECTOR/speech_frames (clips,)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`),
         ``num_samples (clips,)``, ``judges/NUMBER (clips, classes)`` logits, and those of `Frames` where frames are
         kept.
     """
