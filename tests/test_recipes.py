@@ -16,7 +16,7 @@ from subtone.training import FrozenOptions
 def test_every_recipe_has_a_name_and_a_line_that_tells_of_it() -> None:
     assert "sap" in recipes.names()
     for name in recipes.names():
-        assert recipes.load(name).name == name
+        assert recipes.load_any(name).name == name
         assert "\n" not in recipes.describe(name)
     assert "arXiv" in recipes.describe("sap")
 
@@ -24,6 +24,8 @@ def test_every_recipe_has_a_name_and_a_line_that_tells_of_it() -> None:
 @pytest.mark.parametrize("changed", [False, True])
 def test_what_is_shown_is_read_back_as_the_same_recipe(tmp_path: Path, changed: bool) -> None:
     for name in recipes.names():
+        if not isinstance(recipes.load_any(name), recipes.Recipe):
+            continue  # see test_recipes_paper_tables.py
         overrides = ("evaluation.resamples=777", "seeds=[3]") if changed else ()
         path = tmp_path / f"{name}.yaml"
         path.write_text(recipes.show(name, overrides), encoding="utf-8")

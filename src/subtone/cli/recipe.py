@@ -70,6 +70,7 @@ def show(name: Recipe) -> None:
         "subtone recipe run segment-cnn --corpus shemo=~/data/shemo --set split=random",
         "subtone recipe run e2e-ecapa --corpus iemocap=~/data/iemocap --upstream facebook/wav2vec2-base",
         "subtone recipe run ems-npc --corpus ravdess=~/data/ravdess --corpus emodb=~/data/emodb --out results/ems",
+        "subtone recipe run paper-tables --corpus iemocap=~/data/iemocap --set 'papers=[hyeon-2024, morais-2022]'",
         "subtone recipe run mine.yaml --corpus manifest=clips.csv --set training.steps=400 --out results/mine",
     ),
 )
@@ -82,14 +83,16 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Result folder: new, or empty, or see --overwrite. By default results/RECIPE-CORPUS.",
+            help="Result folder: new, or empty, or see --overwrite; that of paper-tables may be an earlier one's. By "
+            "default results/RECIPE-CORPUS.",
         ),
     ] = None,
     upstream: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME_OR_FOLDER",
-            help="Another upstream: a name, a hub model or a local folder. Twice for a recipe that joins two.",
+            help="Another upstream: a name, a hub model or a local folder. Twice for a recipe that joins two, and for "
+            "the rows of paper-tables that do.",
         ),
     ] = None,
     settings: Settings = None,
@@ -123,9 +126,13 @@ def run(
     A recipe that trains upstreams (e2e-..., ems-...) leaves its runs, upstreams and logs for TensorBoard included, in
     --store, or else in a folder beside DIR with .work added to its name: when it is broken off, the same command goes
     on from there. One with networks on segments (segment-cnn, transfer-cnn) has them in that folder in any case.
+
+    paper-tables runs the other recipes on each corpus, into DIR/runs, and writes the papers' tables, published figures
+    beside ours and what differs between them, to DIR (README.md, study.json, CSV). Given again, the command takes what
+    is finished as it is and goes on. A run that fails leaves its rows empty and does not stop the others.
     """
     from subtone import recipes
-    from subtone.evaluation import read_metrics
+    from subtone.evaluation.findings import STUDY_MARK
 
     corpora = named_paths(corpus)
     target = _default_folder(name, corpora) if out is None else out.expanduser()
@@ -146,6 +153,17 @@ def run(
         )
     if folder is None:  # a process that only helped to train
         return
+    if (folder / STUDY_MARK).is_file():
+        _tell_tables(folder)
+    else:
+        _tell_result(folder, kept)
+
+
+def _tell_result(folder: Path, kept: Path | None) -> None:
+    """Say what a run came to, and where it left what."""
+    from subtone import recipes
+    from subtone.evaluation import read_metrics
+
     record, systems, _ = read_metrics(folder)
     say_left_out(record.get("left_out", {}))
     say(record["protocol"]["description"])
@@ -164,6 +182,19 @@ def run(
     write(f"{folder}\n")
     failed = [(entry["file"], entry["message"]) for entry in record.get("failed", [])]
     finish(failed, record["protocol"]["clips"], what="clips")
+
+
+def _tell_tables(folder: Path) -> None:
+    """Say what the tables of papers came to, and which of their runs failed."""
+    from subtone.evaluation.findings import read_findings
+
+    findings = read_findings(folder)
+    for sentence in findings.conclusions:
+        say(sentence)
+    write(f"{folder}\n")
+    runs = findings.settings["runs"]
+    failed = [(run["name"], run["message"]) for run in runs if run["state"] == "failed"]
+    finish(failed, len(runs) - len(failed), what="runs")
 
 
 def _default_folder(recipe: str, corpora: Mapping[str, Path]) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from subtone.recipes.load import describe, load, names, show
+from subtone.recipes.load import describe, load, load_any, names, show
+from subtone.recipes.paper_tables.schema import PaperTables
 from subtone.recipes.run import run, work_folder
 from subtone.recipes.schema import Recipe
 
-__all__ = ["Recipe", "describe", "load", "names", "run", "show", "work_folder"]
+__all__ = ["PaperTables", "Recipe", "describe", "load", "load_any", "names", "run", "show", "work_folder"]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from subtone.errors import RecipeError, SubtoneError, nearest
+from subtone.recipes.paper_tables.schema import KIND, PaperTables
 from subtone.recipes.schema import Recipe
 
 #: A recipe is a page of text.
@@ -27,25 +28,43 @@ def names() -> tuple[str, ...]:
 
 def describe(name: str) -> str:
     """Return a recipe's title and paper in one line."""
-    recipe = load(name)
+    recipe = load_any(name)
     return f"{recipe.title} ({recipe.paper})" if recipe.paper else recipe.title
 
 
 def show(name_or_path: str | Path, overrides: Sequence[str] = ()) -> str:
     """Return a recipe as YAML with every setting spelled out; :func:`load` reads it back."""
-    return dump(load(name_or_path, overrides))
+    return dump(load_any(name_or_path, overrides))
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Recipe | PaperTables) -> str:
     """Return a recipe as YAML, without sections that mean nothing in it."""
+    idle = set(recipe.idle_sections) if isinstance(recipe, Recipe) else None
     text: str = yaml.safe_dump(
-        recipe.model_dump(mode="json", exclude=set(recipe.idle_sections)), sort_keys=False, allow_unicode=True
+        recipe.model_dump(mode="json", exclude=idle), sort_keys=False, allow_unicode=True
     )
     return text
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a recipe.
+    """Load the recipe of systems.
+
+    Raises
+    ------
+    RecipeError
+        See :func:`load_any`; also for a recipe that has no systems of its own but runs others.
+    """
+    recipe = load_any(name_or_path, overrides)
+    if isinstance(recipe, PaperTables):
+        raise RecipeError(
+            f"recipe {recipe.name!r} runs other recipes and has no system of its own; name one of those: "
+            f"{', '.join(dict.fromkeys(member.recipe for member in recipe.members.values()))}"
+        )
+    return recipe
+
+
+def load_any(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe | PaperTables:
+    """Load a recipe of any kind: systems, or the tables of papers, which ``kind`` tells.
 
     Parameters
     ----------
@@ -57,7 +76,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Returns
     -------
-    Recipe
+    Recipe or PaperTables
 
     Raises
     ------
@@ -74,10 +93,11 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(raw, override)
     _check_split(raw, overrides)
+    kind: type[Recipe] | type[PaperTables] = PaperTables if raw.get("kind") == KIND else Recipe
     try:
-        return Recipe.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_explained(error)}") from error
+        raise RecipeError(f"{where}: {_explained(error, kind)}") from error
     except SubtoneError as error:
         raise RecipeError(f"{where}: {error}") from error
 
@@ -172,14 +192,14 @@ def _check_named(raw: Mapping[str, Any], override: str, path: Sequence[str]) -> 
         )
 
 
-def _explained(error: ValidationError) -> str:
+def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
     """One line a mistake: where it is, what is wrong, and for an unknown key its nearest neighbour."""
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, key = problem["loc"]
-            lines.append(f"unknown key '{where}'; {nearest(str(key), _keys(parents))}")
+            lines.append(f"unknown key '{where}'; {nearest(str(key), _keys(kind, parents))}")
         elif problem["type"] == "missing":
             lines.append(f"'{where}' is missing")
         elif problem["type"] == "tuple_type":
@@ -194,9 +214,9 @@ def _explained(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _keys(parents: Sequence[Any]) -> Sequence[str]:
-    """Return the keys that the schema knows below ``parents``."""
-    at: Any = Recipe
+def _keys(kind: type[BaseModel], parents: Sequence[Any]) -> Sequence[str]:
+    """Return the keys that a kind of recipe knows below ``parents``."""
+    at: Any = kind
     for part in parents:
         inner = _fields(at).get(str(part))
         if inner is None:

@@ -10,7 +10,9 @@ from subtone.evaluation import refuse_if_taken
 from subtone.processes import is_first, several
 from subtone.recipes.finetuned import run_finetuned
 from subtone.recipes.frozen import run_frozen
-from subtone.recipes.load import load
+from subtone.recipes.load import load_any
+from subtone.recipes.paper_tables.run import run_paper_tables
+from subtone.recipes.paper_tables.schema import PaperTables
 from subtone.recipes.pretrained import run_pretrained
 from subtone.recipes.progress import OnProgress, silent
 from subtone.recipes.schema import Recipe
@@ -38,9 +40,11 @@ def run(
     name_or_path : str or Path
         A recipe's name or a YAML file.
     corpora : mapping
-        Corpus → your copy of it. Several are joined into one table; a speaker is then one of her corpus.
+        Corpus → your copy of it. Several are joined into one table; a speaker is then one of her corpus. The tables of
+        papers are made for each.
     out : path
-        Result folder; must be new or empty.
+        Result folder; must be new or empty. That of the tables of papers may hold an earlier call's, which it goes on
+        with, see :func:`subtone.recipes.paper_tables.run.run_paper_tables`.
     upstream : str or sequence of str, optional
         Instead of the recipe's. Not for a recipe that pre-trains its own; several for one that joins them.
     overrides : sequence of str
@@ -66,8 +70,8 @@ def run(
     Path or None
         The result folder: ``metrics.json``, ``folds.csv``, ``predictions.parquet``, plots, the resolved recipe, the
         environment and a ``README.md`` with the table. A recipe that pre-trains divides and measures each corpus for
-        itself; with several, their names stand before those of the systems. None in a process that only helped to
-        train.
+        itself; with several, their names stand before those of the systems. The tables of papers end in the folder of a
+        study. None in a process that only helped to train.
 
     Raises
     ------
@@ -75,7 +79,25 @@ def run(
         If anything does not fit; nothing half written stays. Clips that cannot be read are left out, and named in
         ``metrics.json``.
     """
-    recipe = load(name_or_path, overrides)
+    recipe = load_any(name_or_path, overrides)
+    if isinstance(recipe, PaperTables):
+        if not corpora:
+            raise UsageError("no corpus given; pass --corpus NAME=PATH")
+        if devices > 1 or several():
+            raise UsageError(
+                f"recipe {recipe.name!r} runs others one after another in one process; leave --devices and torchrun "
+                "away"
+            )
+        return run_paper_tables(
+            recipe if upstream is None else _tables_with_upstreams(recipe, upstream),
+            corpora,
+            out=out,
+            store=store,
+            device=device,
+            tell=on_progress or silent,
+            overwrite=overwrite,
+            run=run,
+        )
     if upstream is not None and recipe.pretraining is not None:
         raise RecipeError(f"recipe {recipe.name!r} pre-trains upstreams of its own; leave --upstream away")
     if upstream is not None:
@@ -131,6 +153,15 @@ def _with_upstreams(recipe: Recipe, names: Sequence[str]) -> Recipe:
             f"give --upstream {'once' if wanted == 1 else f'{wanted} times'}"
         )
     return recipe.model_copy(update={"upstream": names[0] if len(names) == 1 else list(names)})
+
+
+def _tables_with_upstreams(tables: PaperTables, upstream: str | Sequence[str]) -> PaperTables:
+    names = [upstream] if isinstance(upstream, str) else [str(one) for one in upstream]
+    if not 1 <= len(set(names)) == len(names) <= 2:
+        raise RecipeError(
+            f"recipe {tables.name!r} takes one upstream, or two that differ; given are {', '.join(names)}"
+        )
+    return tables.model_copy(update={"upstream": names})
 
 
 def work_folder(out: str | Path, store: str | Path | None = None) -> Path:
