@@ -28,7 +28,7 @@ from subtone.evaluation.report.clips import Clips
 from subtone.evaluation.report.pairs import PairedTest
 from subtone.evaluation.report.read import Run
 from subtone.evaluation.report.svg import Row, curves_svg, legend, reliability_svg, strip_svg
-from subtone.evaluation.report.worst import source_of, worst_mistakes
+from subtone.evaluation.report.worst import mistakes_table, source_of, worst_mistakes
 
 MOST_STRIPS = 12
 MOST_MATRICES = 12
@@ -58,7 +58,7 @@ def run_part(run: Run, tests: Sequence[PairedTest], clips: Clips, *, key: str, p
         Section("tests", "Is one better than another?", _tests(run, tests, prefix)),
         Section("groups", "For whom it works", _groups(run, prefix)),
         Section("confidence", "Confidence", _confidence(run, prefix)),
-        Section("mistakes", "Surest mistakes", _mistakes(run, clips)),
+        Section("mistakes", "Surest mistakes", _mistakes(run, clips, prefix)),
         Section("provenance", "How it was made", _provenance(run, prefix)),
     ]
     protocol = str(run.record["protocol"].get("description") or "The protocol is not described.")
@@ -198,7 +198,7 @@ def plot_of(curves: Curves) -> Plot:
     )
 
 
-def _mistakes(run: Run, clips: Clips) -> tuple[Block, ...]:
+def _mistakes(run: Run, clips: Clips, prefix: str) -> tuple[Block, ...]:
     system = source_of(run)
     answers = None if system is None else run.answers(system)
     if answers is None:
@@ -219,6 +219,7 @@ def _mistakes(run: Run, clips: Clips) -> tuple[Block, ...]:
     return (
         Words((said,)),
         Mistakes(tuple((one, clips.get(one.file, one.start_s, one.end_s)) for one in found)),
+        Figures(mistakes_table(found, str(system), prefix), folded=True),
     )
 
 

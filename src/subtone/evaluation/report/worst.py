@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from subtone.evaluation.findings import Measure, Table, rows_of
 from subtone.evaluation.report.read import Answers, Run
 
 MOST = 12
@@ -75,6 +77,27 @@ def worst_mistakes(answers: Answers, most: int = MOST) -> list[Mistake]:
         turns.append((turn, rank))
     kept = sorted(rank for _, rank in sorted(turns)[:most])
     return [_mistake(answers, int(order[rank]), mean, chosen) for rank in kept]
+
+
+def mistakes_table(found: Sequence[Mistake], system: str, prefix: str) -> Table:
+    """The mistakes with all their probabilities, for its exports."""
+    rows = [
+        (one.file, one.start_s, one.end_s, one.speaker, one.fold, one.truth, one.answer,
+         *(Measure(100 * share) for _, share in one.probabilities))
+        for one in found
+    ]  # fmt: skip
+    labels = [label for label, _ in found[0].probabilities] if found else []
+    columns = (
+        "file",
+        "start (s)",
+        "end (s)",
+        "speaker",
+        "fold",
+        "truth",
+        "answer",
+        *(f"{label} %" for label in labels),
+    )
+    return Table(f"{prefix}mistakes", f"Surest mistakes of {system}", columns, rows_of(rows), digits=1)
 
 
 def _mistake(answers: Answers, clip: int, mean: np.ndarray, chosen: np.ndarray) -> Mistake:
