@@ -96,17 +96,28 @@ class Answers:
         """Test two systems on all tested corpora at once; None where answers of either failed.
 
         A class of a corpus counts as a class of its own, so that UA is the mean over corpora of their UA. Speakers are
-        exchanged; the runs that are averaged are seeds and, in the setting ``"one other"``, the corpora that taught.
+        exchanged whole. In the setting ``"one other"`` a clip counts once for each corpus that taught, of which nothing
+        is drawn: they are the same for both systems.
         """
         both = [self._joined(setting, system) for system in (first, second)]
         if both[0] is None or both[1] is None:
             return None
         return compare(
-            np.concatenate([self._own(place, one.targets) for place, one in enumerate(self.materials)]),
+            np.concatenate(
+                [
+                    np.tile(self._own(place, one.targets), len(self.teachers(setting, one.name)))
+                    for place, one in enumerate(self.materials)
+                ]
+            ),
             both[0],
             both[1],
             [f"{one.name} {label}" for one in self.materials for label in one.classes],
-            [f"{one.name}/{speaker}" for one in self.materials for speaker in one.speakers],
+            [
+                f"{one.name}/{speaker}"
+                for one in self.materials
+                for _ in self.teachers(setting, one.name)
+                for speaker in one.speakers
+            ],
             names=names,
             seed=self.options.seed,
             resamples=self.options.resamples,
@@ -114,14 +125,13 @@ class Answers:
         )
 
     def _joined(self, setting: Setting, system: System) -> npt.NDArray[np.int64] | None:
-        """Return the answers to the clips of all corpora, ``(runs, clips)``."""
-        parts = []
+        """Return the answers to the clips of all corpora, ``(seeds, clips)``, once for each who taught."""
+        parts: list[npt.NDArray[np.int64]] = []
         for place, tested in enumerate(self.names):
             keys = [system.key(teacher) for teacher in self.teachers(setting, tested)]
             if any(name not in self.given[tested] for name in keys):
                 return None
-            runs = np.concatenate([self.given[tested][name] for name in keys])
-            parts.append(self._own(place, runs))
+            parts += [self._own(place, self.given[tested][name]) for name in keys]
         return np.concatenate(parts, axis=1)
 
     def _own(self, place: int, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -66,35 +66,37 @@ def heat_maps(found: Found) -> tuple[HeatMap, ...]:
     scores = found.scores["ua"]
 
     def matrix(name: str, title: str, note: str, first: System | None, second: System) -> HeatMap:
-        values = tuple(
-            tuple(
-                scores.pair(tested, teacher, second)
-                if first is None
-                else scores.gain(tested, teacher, first, second)
-                for tested in found.answers.names
-            )
-            for teacher in found.teachers()
-        )
+        def cell(teacher: str, tested: str) -> Measure | None:
+            if first is None:
+                return scores.pair(tested, teacher, second)
+            if teacher == tested and second.variant != first.variant:
+                return None  # nothing changes, by construction
+            return scores.gain(tested, teacher, first, second)
+
+        names = found.answers.names
+        values = tuple(tuple(cell(teacher, tested) for tested in names) for teacher in found.teachers())
         rows = tuple(found.teachers())
-        return HeatMap(name, title, "taught on", "tested on", rows, found.answers.names, values, note)
+        return HeatMap(name, title, "taught on", "tested on", rows, names, values, note)
 
     return (
-        matrix("ua", "UA (%) across corpora, GAP ‖ SAP as it is", _INTERVALS, None, MAIN),
+        matrix("ua", "UA (%) across corpora, GAP ‖ SAP", _INTERVALS, None, MAIN),
         matrix(
             "gain-em",
-            "Gain in UA (points) by class shares that EM estimates",
-            "GAP ‖ SAP as it is; no test labels.",
+            "UA gained by EM's class shares (points)",
+            "GAP ‖ SAP, features as they are.",
             MAIN,
             em,
         ),
         matrix(
             "gain-standardised",
-            "Gain in UA (points) by standardising each corpus by itself",
-            "GAP ‖ SAP; within a corpus nothing changes.",
+            "UA gained by standardising (points)",
+            "GAP ‖ SAP; each corpus by itself. Within one nothing changes.",
             MAIN,
             standardised,
         ),
-        matrix("gain-sap", "Gain in UA (points) by SAP beside GAP", "As it is.", System("gap"), MAIN),
+        matrix(
+            "gain-sap", "UA gained by SAP beside GAP (points)", "Features as they are.", System("gap"), MAIN
+        ),
     )
 
 
@@ -190,12 +192,30 @@ def conclusions(found: Found) -> tuple[str, ...]:
     return (
         *_loss(found),
         *_teachers(found),
-        *(f"{_words(one.setting)}: {one.comparison.sentence()}." for one in found.tests),
+        *_tested(found),
         *_remedy(found, "Standardising each corpus by itself", System("gap+sap", "standardised")),
         *_remedy(found, "Adjusting to the shares that EM estimates", System("gap+sap", "raw", "em")),
         *_nearer(found),
         *_oracle(found),
     )
+
+
+def _tested(found: Found) -> Iterator[str]:
+    """Say each difference that was found, and all others in one sentence."""
+    for one in found.tests:
+        if one.comparison.significant:
+            yield f"{_words(one.setting)}: {one.comparison.sentence()}."
+    rest = [
+        f"{_words(one.setting).lower()}, {one.comparison.b} less {one.comparison.a} "
+        f"{Measure(100 * one.comparison.difference).text()}"
+        for one in found.tests
+        if not one.comparison.significant
+    ]
+    if rest:
+        yield (
+            f"No evidence of a difference in {len(rest)} of {len(found.tests)} paired tests, corrected together (in "
+            f"points of UA): {'; '.join(rest)}."
+        )
 
 
 def _words(setting: Setting) -> str:
@@ -255,6 +275,9 @@ def _remedy(found: Found, what: str, remedy: System) -> Iterator[str]:
     }
     if not gains:
         return
+    if not any(one.value for one in gains.values()):
+        yield f"{what} changes UA in none of {len(gains)} tests across corpora."
+        return
     helps = [one for one in gains.values() if one.low is not None and one.low > 0]
     hurts = [one for one in gains.values() if one.high is not None and one.high < 0]
     most, least = max(gains, key=lambda p: gains[p].value), min(gains, key=lambda p: gains[p].value)
@@ -281,10 +304,10 @@ def _nearer(found: Found) -> Iterator[str]:
 
 def _oracle(found: Found) -> Iterator[str]:
     oracle = System("gap+sap", "raw", "oracle")
+    parts = []
     for setting in found.answers.settings():
         ua, wa = (found.scores[metric].mean_gain(setting, MAIN, oracle) for metric in ("ua", "wa"))
         if ua is not None and wa is not None:
-            yield (
-                f"{_words(setting)}, the oracle of true class shares changes mean UA by {ua.text()} points and WA by "
-                f"{wa.text()}."
-            )
+            parts.append(f"{_words(setting).lower()} {ua.text()} of UA and {wa.text()} of WA")
+    if parts:
+        yield f"The true class shares, which an oracle tells, change the means by so many points: {'; '.join(parts)}."
