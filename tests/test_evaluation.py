@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from subtone.errors import UsageError
 from subtone.evaluation import Evaluation, evaluate, soft_vote
-from subtone.evaluation.bootstrap import resampled_metrics, units_of
+from subtone.evaluation.bootstrap import resampled_metrics, seed_weights, units_of
 
 LABELS = ["anger", "happiness", "neutral", "sadness"]
 
@@ -188,6 +188,27 @@ def test_seeds_that_disagree_widen_the_interval():
     low, high = evaluate(truth, answers, LABELS, who).ua_ci
     assert low < 0.55
     assert high > 0.85
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_drawn_seeds_scatter_as_new_ones_would(seeds):
+    """The variance of the weighted mean over draws is the unbiased estimate of that of a mean of new seeds."""
+    values = np.random.default_rng(seeds).random(seeds)
+    weights = seed_weights(seeds, 200_000, np.random.default_rng(0))
+    assert weights.sum(1) == pytest.approx(1.0)
+    drawn = weights @ values
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.003)
+    assert drawn.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
+
+
+def test_one_seed_is_drawn_as_it_is():
+    assert (seed_weights(1, 10, np.random.default_rng(0)) == 1.0).all()
+
+
+def test_seeds_far_apart_do_not_push_an_interval_out_of_range():
+    truth, _, who = simulated(np.random.default_rng(11))
+    low, high = evaluate(truth, np.stack([truth, (truth + 1) % 4]), LABELS, who).ua_ci
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_a_large_evaluation_takes_little_time():

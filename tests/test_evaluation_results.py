@@ -20,6 +20,8 @@ from subtone.evaluation import (
     write_results,
 )
 from subtone.evaluation import results as results_module
+from subtone.evaluation.calibrated import Calibration, calibrate
+from subtone.evaluation.slices import Slices, slices_of
 from subtone.protocols import build
 
 LABELS = ["anger", "sadness"]
@@ -91,6 +93,33 @@ def test_page_says_protocol_intervals_and_verdict(run, tmp_path):
     assert f"{100 * best.ua:.1f} ({100 * best.ua_ci[0]:.1f} to {100 * best.ua_ci[1]:.1f})" in page
     assert run["comparisons"][0].sentence() in page
     assert "Best UA: **GAP + SAP**" in page
+
+
+def test_page_and_metrics_say_for_whom_it_works_and_how_true_it_is(run, tmp_path):
+    who = np.repeat([f"s{n}" for n in range(6)], 10)
+    table = pd.DataFrame({"gender": np.where(np.isin(who, ["s0", "s1"]), "female", "male")})
+    truth = np.tile([0, 1], 30)
+    scores = np.where(truth[:, None] == [0, 1], 0.8, 0.2)[None]
+    found = {"GAP + SAP": slices_of(truth, scores, LABELS, table, who)}
+    measured = {name: calibrate(scores, truth, list(who)) for name in run["systems"]}
+    folder = write_results(tmp_path / "out", **run, slices=found, calibration=measured)
+    record = json.loads((folder / "metrics.json").read_text())
+    assert Slices.from_dict(record["slices"]["GAP + SAP"]) == found["GAP + SAP"]
+    assert Calibration.from_dict(record["calibration"]["GAP"]) == measured["GAP"]
+    assert (folder / "reliability.png").exists()
+    page = (folder / "README.md").read_text()
+    assert "| gender | female (few) | 2 | 20 | 100.0 (100.0 to 100.0) |" in page
+    assert "the worst speaker 100.0 (100.0 to 100.0) %" in page
+    assert "| GAP + SAP | 20.0 | 0.22 | – | – | – |" in page
+    assert page.index("## Who it works for") < page.index("## Calibration") < page.index("## How it was run")
+
+
+def test_slices_of_no_system_are_refused(run, tmp_path):
+    with pytest.raises(UsageError, match="'GAPS', which is no system"):
+        write_results(
+            tmp_path / "out", **run, slices={"GAPS": slices_of([0], [0], LABELS, pd.DataFrame(index=[0]))}
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_metrics_read_back(run, tmp_path):

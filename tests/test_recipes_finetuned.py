@@ -83,6 +83,10 @@ def test_every_network_is_measured_on_every_clip(finished: Path) -> None:
     assert "without its test speakers" in record["protocol"]["description"]
     predictions = pd.read_parquet(finished / "predictions.parquet")
     assert len(predictions) == 4 * 24
+    assert {name: one["temperature"] for name, one in record["calibration"].items()} == dict.fromkeys(
+        record["systems"], "fitted"
+    )
+    assert all(one["spread"]["speakers"] == 4 for one in record["slices"].values())
 
 
 def test_the_page_has_the_published_rows_beside_ours(finished: Path) -> None:

@@ -77,6 +77,10 @@ def test_each_variant_is_measured_and_compared(finished: Path) -> None:
     assert {(c["a"], c["b"]) for c in record["comparisons"]} == {("plain", "ems")}
     assert record["systems"]["ems"]["n"] == 24
     assert len(record["systems"]["ems"]["folds"]) == 2
+    assert set(record["slices"]) == {"plain", "ems"}
+    for one in record["calibration"].values():
+        assert one["temperature"] == "fitted"
+        assert len([value for value in one["temperatures"].values() if value]) == 2
 
 
 def test_an_upstream_never_heard_the_speakers_that_it_is_tested_on(finished: Path, tones: Path) -> None:

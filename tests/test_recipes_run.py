@@ -138,6 +138,47 @@ def test_predictions_do_not_tell_where_the_corpus_lies(finished: Path) -> None:
     assert not any(Path(file).is_absolute() for file in files)
 
 
+def test_a_result_says_for_whom_its_systems_work_and_how_true_their_probabilities_are(
+    tones: Path, tmp_path: Path
+) -> None:
+    given = copy_of(tones, tmp_path / "copy")
+    rows = rows_of(given)
+    for row in rows:
+        row["gender"] = "female" if row["speaker"] in ("s0", "s1") else "male"
+        row["age"] = "" if row["speaker"] == "s3" else "41"
+    write_rows(given, rows)
+    record = run({"manifest": given}, tmp_path / "out", *ONE_SYSTEM, "seeds=[0, 1]")
+    predicted = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    expected = ["system", "seed", "fold", "speaker", "truth", "label", "anger", "happiness", "sadness"]
+    assert list(predicted.columns) == [
+        *expected,
+        "gender",
+        "age",
+        "corpus",
+    ]  # a language nobody named is not there
+    assert (predicted["gender"] == "female").tolist() == predicted["speaker"].isin(["s0", "s1"]).tolist()
+    assert predicted["age"].isna().tolist() == (predicted["speaker"] == "s3").tolist()
+    assert set(record["slices"]) == set(record["calibration"]) == set(record["systems"])
+    for name, slices in record["slices"].items():
+        (cut,) = slices["cuts"]
+        assert [one["name"] for one in cut["slices"]] == ["female", "male"]
+        for one in cut["slices"]:
+            answers = predicted[(predicted["system"] == name) & (predicted["gender"] == one["name"])]
+            assert one["wa"] == pytest.approx((answers["label"] == answers["truth"]).mean())
+        assert slices["spread"]["speakers"] == 4
+    for name, calibration in record["calibration"].items():
+        answers = predicted[predicted["system"] == name]
+        chances = [row[row["truth"]] for _, row in answers.iterrows()]
+        assert calibration["nll"] == pytest.approx(-np.mean(np.log(chances)))
+        assert calibration["temperature"] == "fitted"
+        assert list(calibration["temperatures"]) == ["s0", "s1", "s2", "s3"]
+        assert calibration["ece_after"] is not None
+    bare = run({"manifest": tones}, tmp_path / "bare", *ONE_SYSTEM, "protocol.dev=none")
+    assert bare["calibration"]["gap"]["temperature"] == "none"
+    assert bare["slices"]["gap"]["cuts"] == []
+    assert "No development clips" in (tmp_path / "bare" / "README.md").read_text()
+
+
 def test_the_same_seeds_give_the_same_result_with_or_without_a_store(
     tones: Path, finished: Path, tmp_path: Path
 ) -> None:

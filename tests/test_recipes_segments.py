@@ -19,6 +19,7 @@ from subtone.extraction import ExtractionOptions, FeatureMaps, FeatureStore, cli
 from subtone.recipes import cnns as cnns_room
 from subtone.recipes import svms as svms_room
 from subtone.recipes.data import divide, read_corpora
+from subtone.recipes.scores import read_scores, write_scores
 from subtone.speech import get_detector
 from subtone.training.segments.saving import load_network
 from subtone.training.segments.source import WithinClips
@@ -143,6 +144,28 @@ def test_systems_of_all_kinds_stand_side_by_side_in_the_result(finished: Path, e
     text = (finished / "README.md").read_text()
     assert all(name in text for name in names)
     assert "Speaker-dependent" not in text
+
+
+def test_each_system_is_scaled_by_what_it_said_of_development_clips(
+    finished: Path, every: Path, tones: Path, tmp_path: Path
+) -> None:
+    record = json.loads((finished / "metrics.json").read_text())
+    kinds = {name: one["temperature"] for name, one in record["calibration"].items()}
+    assert kinds == {"gap": "fitted", "svm": "built-in", **dict.fromkeys(KINDS, "fitted")}
+    told = [fold["temperature"] for fold in record["svms"]["svm"]]
+    assert list(record["calibration"]["svm"]["temperatures"].values()) == told
+    # Runs of an earlier version kept the scores of test clips only.
+    shutil.copytree(recipes.work_folder(finished), tmp_path / "result.work")
+    scores = tmp_path / "result.work" / "small" / "cnn" / "fold1-seed0" / "scores.safetensors"
+    logits, about = read_scores(scores)
+    tested = record["systems"]["cnn"]["folds"][0]["n"]
+    assert len(logits["clips"]) > tested
+    write_scores(scores, {"clips": logits["clips"][:tested]}, about)
+    again = run(every, tones, tmp_path / "result")
+    assert again["systems"] == record["systems"]
+    assert again["calibration"]["cnn"]["ece_after"] is None
+    assert "1 of 2 folds have no" in again["calibration"]["cnn"]["note"]
+    assert again["calibration"]["gap"] == record["calibration"]["gap"]
 
 
 def test_networks_stay_beside_the_result_and_nothing_of_their_making(finished: Path) -> None:
@@ -367,7 +390,9 @@ def test_functionals_pooled_features_and_networks_leave_out_the_same_clips(tmp_p
     page = (tmp_path / "out" / "README.md").read_text()
     assert "> **1 of 24 clips could not be used**" in page
     assert "Recipe `small`: Networks that train in a moment. Upstream: fbank:20." in page
-    assert page.count("| svm | ") == 5, "figures, recalls, calibration, and what development chose in two folds"
+    assert page.count("| svm | ") == 5, (
+        "figures, recalls, calibration, and what development chose in two folds"
+    )
     assert {system["n"] for system in record["systems"].values()} == {23}
     seeds = {name: system["seeds"] for name, system in record["systems"].items()}
     assert seeds == {"cnn": 2, "cnn (vote)": 1, "svm": 1}, "in an SVM nothing is drawn"

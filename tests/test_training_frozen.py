@@ -263,6 +263,17 @@ def test_refitting_hears_development_rows_and_not_refitting_does_not() -> None:
         assert changed == refit
 
 
+def test_each_fold_keeps_what_its_own_members_said_of_its_development_rows() -> None:
+    x, y = data()
+    several = [*folds()[:2], folds(dev=False)[2]]
+    run = train_frozen(x, y, several, (0, 1), CLASSES, QUICK)
+    assert [scores.shape for scores in run.dev_by_fold] == [(2, len(f.dev), CLASSES) for f in several]
+    for fold, scores in zip(several, run.dev_by_fold, strict=True):
+        alone = train_frozen(x, y, [fold], (0, 1), CLASSES, QUICK)
+        np.testing.assert_allclose(scores, alone.dev_by_fold[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(alone.dev_logits[:, fold.dev], alone.dev_by_fold[0])
+
+
 def test_folds_without_development_train_all_steps_and_share_a_run_with_those_that_have_some() -> None:
     x, y = data()
     bare = train_frozen(x, y, folds(dev=False), (0,), CLASSES, QUICK)

@@ -54,10 +54,13 @@ def reliability_diagrams(calibration: Mapping[str, Calibration], path: str | Pat
             axes.set_xlabel("confidence", color=SOFT, fontsize=9)
         if place % columns == 0:
             axes.set_ylabel("accuracy", color=SOFT, fontsize=9)
-    marks = [figure.axes[0].plot([], [], "o", color=colour, markersize=4.5)[0] for colour in (DOT, BAR)]
+    told = {"as given": DOT}
+    if any(one.bins_after for one in calibration.values()):
+        told["at temperatures of development clips"] = BAR
+    axes = figure.axes[0]
     figure.legend(
-        marks[: 1 + any(one.bins_after for one in calibration.values())],
-        ["as given", "at temperatures of development clips"],
+        [axes.plot([], [], "o", color=colour, markersize=4.5)[0] for colour in told.values()],
+        list(told),
         loc="outside lower center",
         ncols=2,
         fontsize=8.5,
