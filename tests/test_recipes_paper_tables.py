@@ -171,7 +171,7 @@ def test_the_gains_of_morais_are_differences_of_its_rows() -> None:
         more, less = claim.labels[0].split(" less ")
         for measure in ("ua", "wa"):
             wanted = float(getattr(rows[more], measure)) - float(getattr(rows[less], measure))
-            assert getattr(claim, measure) == pytest.approx(wanted, abs=1e-9)
+            assert float(getattr(claim, measure)) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_members_and_systems_of_every_row_are_there() -> None:
@@ -236,6 +236,13 @@ def test_each_difference_is_told_alone_and_in_words(change: dict[str, Any], told
     ours = replace(OURS, **change)
     assert differences(ours, ROW) == (told,)
     assert in_words(ours, ROW) == told
+
+
+def test_of_joined_upstreams_each_must_be_the_papers() -> None:
+    theirs = replace(ROW, upstream="A + HuBERT", models=("a", "hubert-base*"))
+    assert differences(replace(OURS, upstream="x/a + hubert-base-ls960"), theirs) == ()
+    for other in ("a + distilhubert", "hubert-base-ls960"):
+        assert differences(replace(OURS, upstream=other), theirs) == (f"upstream {other}, not A + HuBERT",)
 
 
 def test_a_paper_that_shares_speakers_is_told_from_one_that_does_not() -> None:

@@ -28,6 +28,8 @@ _DEV = {
     "none": "none",
     "listed": "as listed",
 }
+#: Between upstreams that are joined.
+AND = " + "
 _SHARED = ("speakers", "random")  # rules that take a share
 #: Field → what it is called where it is not known of a paper.
 _NAMES = {
@@ -202,6 +204,11 @@ def _dev_text(setup: Setup) -> str | None:
 
 
 def _upstreams(ours: Setup, published: Setup) -> list[str]:
-    if ours.upstream is None or published.upstream is None or is_model(ours.upstream, published.models):
+    if ours.upstream is None or published.upstream is None:
+        return []
+    joined = ours.upstream.split(AND)
+    if len(joined) == len(published.upstream.split(AND)) and all(
+        is_model(one, published.models) for one in joined
+    ):
         return []
     return _differ(ours.upstream, published.upstream, "upstream {}")

@@ -12,12 +12,12 @@ import yaml
 
 from subtone import corpora as corpora_room
 from subtone.errors import UsageError
+from subtone.files import write_whole
 from subtone.recipes.load import dump, load
 from subtone.recipes.paper_tables.differences import is_model
 from subtone.recipes.paper_tables.published import PublishedTable, paper
 from subtone.recipes.paper_tables.schema import EVERY, MemberSection, PaperTables
 from subtone.recipes.schema import Recipe
-from subtone.files import write_whole
 
 #: Below the tables' folder.
 RUNS = "runs"

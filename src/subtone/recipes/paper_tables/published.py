@@ -164,8 +164,8 @@ class Claim(Line):
         What a reader must know to compare them.
     """
 
-    ua: float | None = None
-    wa: float | None = None
+    ua: Printed | None = None
+    wa: Printed | None = None
     unit: Unit = "points"
     at_most: bool = False
     ours: dict[str, tuple[str, str]]
@@ -176,8 +176,7 @@ class Claim(Line):
         value = self.ua if measure == "ua" else self.wa
         if value is None:
             return None
-        sign = "+" if value >= 0 else "−"
-        return f"{'up to ' if self.at_most else ''}{sign}{abs(value):g} {self.unit}"
+        return f"{'up to ' if self.at_most else ''}+{value} {self.unit}"
 
 
 class PublishedTable(Section):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from subtone.evaluation import Comparison, Evaluation
 from subtone.evaluation.findings import Cell, Measure
-from subtone.recipes.paper_tables.differences import Setup, differences, in_words, is_model, not_known
+from subtone.recipes.paper_tables.differences import AND, Setup, differences, in_words, is_model, not_known
 from subtone.recipes.paper_tables.members import MemberRun
 from subtone.recipes.paper_tables.published import Claim, MeasureName, Paper, PublishedTable, Row
 from subtone.recipes.paper_tables.setups import QUICK, called, setup_of
@@ -170,7 +170,7 @@ class Placing:
     def _by_upstream(self) -> list[Placed]:
         """Rows of a leaderboard: ours stands in that of the upstream at hand, or in a last one of its own."""
         table, (member,) = self._table, self._table.by_upstream
-        upstream = " + ".join(self._outcomes[member].run.recipe.upstreams) if member in self._outcomes else ""
+        upstream = AND.join(self._outcomes[member].run.recipe.upstreams) if member in self._outcomes else ""
         placed, found = [], False
         for row in table.rows:
             if is_model(upstream, tuple(row.setup.models)):

@@ -17,6 +17,7 @@ from subtone.evaluation.findings import STUDY_MARK, Findings, read_findings
 from subtone.evaluation.findings_page import write_findings
 from subtone.evaluation.results import MARK
 from subtone.extraction.progress import duration
+from subtone.files import write_whole
 from subtone.protocols.clips import checksum, clip_lines, standard_table
 from subtone.recipes.data import section_for
 from subtone.recipes.load import dump
@@ -25,7 +26,6 @@ from subtone.recipes.paper_tables.rows import Outcome, State
 from subtone.recipes.paper_tables.schema import KIND, PaperTables
 from subtone.recipes.paper_tables.tables import findings_of
 from subtone.recipes.progress import OnProgress
-from subtone.files import write_whole
 
 #: Runs a recipe: :func:`subtone.recipes.run`, which hands itself over.
 RunRecipe = Callable[..., Path | None]

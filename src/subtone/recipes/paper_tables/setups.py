@@ -8,7 +8,7 @@ from typing import Any
 
 from subtone.evaluation import Evaluation
 from subtone.protocols import Protocol
-from subtone.recipes.paper_tables.differences import Setup, Tuned
+from subtone.recipes.paper_tables.differences import AND, Setup, Tuned
 from subtone.recipes.schema import Recipe
 from subtone.recipes.systems import SvmSection
 from subtone.training.segments.system import SegmentSystem
@@ -16,7 +16,7 @@ from subtone.training.segments.system import SegmentSystem
 _LAYERS = {"concat": "all, side by side", "mix": "a learned mix of all", "last": "the last"}
 #: What is said of a figure that was trained for a shorter time than its recipe says.
 QUICK = "QUICK EFFORT, trained far too short"
-_AND = "\n"  # between upstreams, until each is called by its name
+_BETWEEN = "\n"  # between upstreams, until each is called by its name
 _FUNCTIONALS = {"egemaps": "openSMILE's eGeMAPSv02", "compare": "openSMILE's ComParE 2016"}
 
 
@@ -45,7 +45,7 @@ def setup_of(
     features = _features(record, recipe, system)
     remarks = [QUICK] if shortened else []
     remarks += _taught(record, protocol, recipe, features["upstream"])
-    features["upstream"] = " + ".join(map(called, features["upstream"].split(_AND)))
+    features["upstream"] = AND.join(map(called, features["upstream"].split(_BETWEEN)))
     return Setup(
         corpus=protocol.corpus,
         classes=protocol.classes,
@@ -91,7 +91,7 @@ def _features(record: Mapping[str, Any], recipe: Recipe, system: str) -> dict[st
 
 def _frozen(recipe: Recipe, layers: str) -> dict[str, Any]:
     tuned: Tuned = "frozen"
-    return {"upstream": _AND.join(recipe.upstreams), "tuned": tuned, "layers": layers}
+    return {"upstream": _BETWEEN.join(recipe.upstreams), "tuned": tuned, "layers": layers}
 
 
 def _machine(recipe: Recipe, section: SvmSection) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _finetuned(record: Mapping[str, Any], recipe: Recipe, system: str) -> dict[s
     tuned_names = {name for fold in record["finetuning"].values() for name in fold["upstreams"]}
     moved = recipe.networks[system].weights != "frozen" and any(name in tuned_names for name in names)
     tuned: Tuned = "fine-tuned" if moved else "frozen"
-    return {"upstream": _AND.join(names), "tuned": tuned, "layers": _LAYERS[recipe.finetuning.layers]}
+    return {"upstream": _BETWEEN.join(names), "tuned": tuned, "layers": _LAYERS[recipe.finetuning.layers]}
 
 
 def _pretrained(record: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

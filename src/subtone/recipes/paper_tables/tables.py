@@ -130,7 +130,8 @@ def _gains(
     told = []
     for claim, (row, paired) in zip(table.claims, claims, strict=True):
         if paired is not None:
-            told.append(f"{one.title}, {row.run}: {paired.sentence()}; {_claimed(table, claim)}.")
+            name = str(row.run).partition(":")[0]
+            told.append(f"{one.title}, {name}: {paired.sentence()}; {_claimed(table, claim)}.")
     return told
 
 
