@@ -159,9 +159,9 @@ def seed_weights(seeds: int, resamples: int, rng: np.random.Generator) -> Floats
     What remains: two or three seeds can't show how far seeds scatter, whatever is done to their draws, and one shows
     nothing. With speakers and seeds both drawn, the part of the scatter that belongs to single pairs of them is counted
     more than once, which makes intervals too wide where seeds hardly scatter otherwise (Owen 2007, "The pigeonhole
-    bootstrap", Annals of Applied Statistics 1). In simulations with 24 speakers and seeds that scatter by 5 points, 95 %
-    intervals of UA held the truth in 50, 85, 90, 94 and 94 % of studies with 1, 2, 3, 5 and 10 seeds; with seeds left as
-    drawn in 79, 87, 92 and 94 % with 2 and more (``benchmarks/interval_coverage.py``).
+    bootstrap", Annals of Applied Statistics 1). In simulations with 24 speakers and seeds that scatter by 5 points,
+    95 % intervals of UA held the truth in 50, 85, 90, 94 and 94 % of studies with 1, 2, 3, 5 and 10 seeds; with seeds
+    left as drawn in 79, 87, 92 and 94 % with 2 and more (``benchmarks/interval_coverage.py``).
 
     Returns
     -------
