@@ -20,7 +20,7 @@ from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
 from subtone.studies.encode import Hearing, sounds_cell
-from subtone.studies.figures import Resampled, pooled_over, resampled_ua
+from subtone.studies.figures import Resampled, pooled_over, resampled_ua, without_condition
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import POOLED, Features, system_cell
@@ -246,6 +246,7 @@ def _findings(
                 one.material.speakers,
                 resamples=options.resamples,
                 seed=options.seed,
+                model_of=without_condition,
             )
             for one, each in zip(whole, answers, strict=True)
         ]
@@ -273,7 +274,7 @@ def _findings(
     note = (
         "Detector: name and threshold (Silero: probability; WebRTC: aggressiveness; energy: dB below the peak), "
         "shortest speech. Found: share of clearly loud speech; false: share of what was added that was taken for "
-        "speech; balanced: mean of found and 100 less false. 95 % intervals by resampling speakers."
+        "speech; balanced: mean of found and 100 less false. 95 % intervals by resampling speakers and seeds."
     )
     return Findings(
         study="detectors",
@@ -350,7 +351,7 @@ def _curves(
             "balanced accuracy of the detector (%)",
             "UA (%)",
             tuple(series),
-            "One point a threshold and shortest speech. Bands: 95 % intervals by resampling speakers.",
+            "One point a threshold and shortest speech. Bands: 95 % intervals by resampling speakers and seeds.",
         )
     ]
 

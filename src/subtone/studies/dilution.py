@@ -18,7 +18,7 @@ from subtone.studies.cells import Earlier
 from subtone.studies.conditions import SHARES, SNRS_DB, Condition, dilutions
 from subtone.studies.context import Context, Made, Study, failures
 from subtone.studies.encode import Hearing, sounds_cell
-from subtone.studies.figures import Resampled, pooled_over, resampled_ua
+from subtone.studies.figures import Resampled, pooled_over, resampled_ua, without_condition
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
@@ -168,6 +168,7 @@ def _resampled(one: _Corpus, options: StudyOptions, earlier: Earlier) -> Resampl
         material.speakers,
         resamples=options.resamples,
         seed=options.seed,
+        model_of=without_condition,
     )
 
 
@@ -215,7 +216,7 @@ def _findings(
         conclusions=_conclusions(first, scopes[first], conditions, each),
         limits=(
             "Silence, tone and noise are added, not recorded; sounds are acted. Speakers do not speak louder in noise.",
-            "Intervals resample speakers; training seeds are averaged. "
+            "Intervals resample speakers and training seeds. "
             + ("Networks on frames have one seed." if options.networks else ""),
         ),
         tables=tuple(tables),
@@ -256,7 +257,7 @@ def _ua_table(
         f"UA (%), {scope}, {_name_of(training)}",
         ("heard in the test", *systems),
         rows_of(rows),
-        "95 % intervals by resampling speakers.",
+        "95 % intervals by resampling speakers and seeds.",
     )
 
 
@@ -317,7 +318,7 @@ def _curves(
                 "speech in the clip (%)",
                 "UA (%)",
                 tuple(_series(found, system, training, points) for system in systems),
-                "Bands: 95 % intervals by resampling speakers.",
+                "Bands: 95 % intervals by resampling speakers and seeds.",
             )
         for filler in ("noise", "sounds"):
             points = [
@@ -331,7 +332,7 @@ def _curves(
                     "speech above it (dB)",
                     "UA (%)",
                     tuple(_series(found, system, training, points) for system in systems),
-                    "Bands: 95 % intervals by resampling speakers.",
+                    "Bands: 95 % intervals by resampling speakers and seeds.",
                 )
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subtone.evaluation.bootstrap import percentile_interval, resample, units_of
+from subtone.evaluation.bootstrap import (
+    percentile_interval,
+    resample,
+    seed_weights,
+    units_of,
+    weighted_metric,
+)
 from subtone.evaluation.findings import Measure
 from subtone.evaluation.metrics import unweighted_accuracy
 
@@ -57,8 +63,9 @@ def resampled_ua(
     *,
     resamples: int,
     seed: int,
+    model_of: Callable[[str], str] = str,
 ) -> Resampled:
-    """Take the UA of many sets of answers on the same resamples of speakers.
+    """Take the UA of many sets of answers on the same resamples of speakers, the seeds of each model drawn as well.
 
     Parameters
     ----------
@@ -71,19 +78,36 @@ def resampled_ua(
     speakers
         ``(clips,)``.
     resamples, seed
-        Of the speakers.
+        Of the draws.
+    model_of
+        Name → whose answers these are: what one model says under several conditions shares its draws of seeds. By
+        default each name is a model of its own.
     """
     names = list(answers)
     seeds = [len(answers[name]) for name in names]
     units = units_of(truth, np.concatenate([answers[name] for name in names]), classes, speakers)
     hits, support = units.totals()
-    drawn, drawn_support = resample(units, resamples, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    drawn, drawn_support = resample(units, resamples, rng)
     ends = np.cumsum(seeds)
     values, draws = {}, {}
+    weights: dict[str, Floats] = {}
     for name, start, end in zip(names, ends - seeds, ends, strict=True):
+        model = model_of(name)
+        if model not in weights:
+            weights[model] = seed_weights(int(end - start), resamples, rng)
         values[name] = 100.0 * float(unweighted_accuracy(hits[start:end].mean(0), support))
-        draws[name] = 100.0 * unweighted_accuracy(drawn[:, start:end].mean(1), drawn_support)
+        draws[name] = 100.0 * weighted_metric("ua", drawn[:, start:end], drawn_support, weights[model])
     return Resampled(values, draws)
+
+
+def without_condition(name: str) -> str:
+    """Return what stands before the last bar of a name: the model, where names are ``MODEL | CONDITION``.
+
+    >>> without_condition("gap | clean | silence-25")
+    'gap | clean'
+    """
+    return name.rpartition(" | ")[0]
 
 
 def pooled_over(parts: Sequence[Resampled]) -> Resampled:

@@ -15,7 +15,7 @@ from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
 from subtone.studies.encode import Hearing
-from subtone.studies.figures import Resampled, pooled_over, resampled_ua
+from subtone.studies.figures import Resampled, pooled_over, resampled_ua, without_condition
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import POOLED, Features, system_cell
@@ -117,6 +117,7 @@ def _resampled(one: _Corpus, options: StudyOptions, chosen: Sequence[str], earli
         material.speakers,
         resamples=options.resamples,
         seed=options.seed,
+        model_of=without_condition,
     )
 
 
@@ -180,7 +181,7 @@ def _table(scope: str, found: Resampled, chosen: Sequence[str]) -> Table:
         f"UA (%) and UA lost (points), {scope}",
         ("group", "what happened", *SYSTEMS, *(f"lost by {system}" for system in SYSTEMS)),
         rows_of(rows),
-        "95 % intervals by resampling speakers; losses on the same resamples.",
+        "95 % intervals by resampling speakers and seeds; losses on the same resamples.",
     )
 
 
@@ -206,11 +207,11 @@ def _conclusions(scope: str, found: Resampled, changed: Sequence[str]) -> tuple[
         if gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0):
             better.append(f"{titles[name]} ({gain.text()})")
     told.append(
-        f"{scope}: GAP ‖ SAP loses less than GAP, beyond what resampling speakers explains (positive: less), under "
+        f"{scope}: GAP ‖ SAP loses less than GAP, beyond what resampling explains (positive: less), under "
         f"{'; '.join(better)}; no correction for {len(changed)} conditions."
         if better
         else f"{scope}: under none of {len(changed)} conditions does GAP ‖ SAP lose more or less than GAP beyond what "
-        "resampling speakers explains."
+        "resampling explains."
     )
     return tuple(told)
 
