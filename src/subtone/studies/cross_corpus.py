@@ -205,7 +205,7 @@ def _findings(
             "can serve WA alone.",
             "Standardising by corpus and estimating shares look at the test corpus as a whole, without labels: they "
             "are transductive, and no answer to a single recording. The oracle looks at its labels.",
-            "Intervals resample the tested speakers; seeds are averaged, and shares are not estimated anew."
+            "Intervals resample the tested speakers and the seeds; shares of classes are not estimated anew."
             + (f" {unfinished} runs of EM ended before they stood still." if unfinished else ""),
         ),
         tables=tables(found),

@@ -87,6 +87,7 @@ class Answers:
                 one.speakers,
                 resamples=self.options.resamples,
                 seed=self.options.seed,
+                model_of=_model_of,
             )
         return found
 
@@ -181,6 +182,12 @@ class Scores:
     def mean_gain(self, setting: Setting, first: System, second: System) -> Measure | None:
         """Mean over tested corpora of the second system's figure less the first's."""
         return _difference(self.means, first.key(setting), second.key(setting))
+
+
+def _model_of(name: str) -> str:
+    """Return whose answers these are, whatever was done to its scores."""
+    pooling, variant, _, taught_by = name.split(" | ")
+    return f"{pooling} | {variant} | {taught_by}"
 
 
 def _by_setting(answers: Answers, tested: str, found: Resampled, systems: Sequence[System]) -> Resampled:
