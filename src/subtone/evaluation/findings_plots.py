@@ -59,7 +59,8 @@ def draw_curves(curves: Curves, path: str | Path) -> Path:
         )  # fmt: skip
         known = np.flatnonzero(np.isfinite(y))
         if len(known):
-            ends.append((float(x[known[-1]]), float(y[known[-1]]), _short(series.label), colour))
+            last = known[np.argmax(x[known])]  # names stand on the right, whichever way the points run
+            ends.append((float(x[last]), float(y[last]), _short(series.label), colour))
     if curves.level is not None and math.isfinite(curves.level[0]):
         _level(axes, *curves.level)
     if places:
@@ -228,7 +229,7 @@ def spread_apart(wanted: list[float], step: float) -> list[float]:
 
 
 def _headed(figure: Figure, axes: Axes, title: str, note: str) -> None:
-    per_line = max(24, round(9.5 * figure.get_figwidth()))
+    per_line = max(24, round(8 * figure.get_figwidth()))
     below = textwrap.fill(note, round(1.4 * per_line)) if note else ""
     lines = below.count("\n") + 1 if below else 0
     axes.set_title(below, loc="left", fontsize=9, color=SOFT, pad=10, linespacing=1.5)
