@@ -32,7 +32,7 @@ SETTINGS = [
     "resamples=100",
     "permutations=100",
     "detector.name=energy",
-    "training.steps=30",
+    "training.steps=15",
     "training.components=8",
     "training.hidden=16",
 ]

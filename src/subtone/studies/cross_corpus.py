@@ -186,6 +186,9 @@ def _findings(
         _tests(answers),
         _off(taught, earlier),
     )
+    heard = taught_on(
+        [upstreams.load(context.upstream)], pd.concat([one.split.table for one in materials])
+    ).removeprefix("; ")
     unfinished = sum(int(earlier[one.cell.name].values["unfinished"]) for one in taught)
     return Findings(
         study="cross-corpus",
@@ -194,9 +197,14 @@ def _findings(
             "Taught on each corpus and tested on each other one: how much is left of what is reached within a corpus, "
             "and do all other corpora together, SAP, standardising each corpus by itself or adjusted class shares help?"
         ),
-        protocol=_protocol(context, materials),
+        protocol=_protocol(context, materials, heard),
         conclusions=conclusions(found),
         limits=(
+            *(
+                (f"The upstream is no stranger to emotions: {heard}. Figures may flatter it.",)
+                if heard
+                else ()
+            ),
             "Corpora differ in language, text, acting, room and microphone at once: a pair's figure does not say which "
             "of them matters.",
             "Within a corpus, texts that go with an emotion flatter the figure; across corpora they do not.",
@@ -263,15 +271,14 @@ def _tests(answers: Answers) -> tuple[Tested, ...]:
     return tuple(Tested(setting, one) for (setting, _), one in zip(kept, fixed, strict=True))
 
 
-def _protocol(context: Context, materials: Sequence[Material]) -> str:
+def _protocol(context: Context, materials: Sequence[Material], heard: str) -> str:
     options = context.options
-    loaded = upstreams.load(context.upstream)
-    heard = taught_on([loaded], pd.concat([one.split.table for one in materials]))
     classes = ", ".join(materials[0].classes)
+    upstream = f"{context.upstream.rstrip('/').split('/')[-1]}, {options.precision}"
     return (
         f"{'; '.join(one.sentence() for one in materials)}. One set of emotions for all: {classes}"
         f"{'' if options.merges else ', those that all corpora have'}. Upstream "
-        f"{context.upstream.rstrip('/').split('/')[-1]}, {options.precision}{heard}. Classifiers of the recipe sap on "
+        f"{upstream}{f' ({heard})' if heard else ''}. Classifiers of the recipe sap on "
         f"mean and deviation of every layer, over {', '.join(map(str, options.seeds))} as seeds; class weights: "
         f"{options.fit.class_weights}. Within a corpus: folds of speakers, as named. Across: taught on all of a corpus "
         "but a fifth of its speakers, who tell when to stop and then join in; tested on all clips of the others. All "

@@ -15,7 +15,7 @@ MAIN = System("gap+sap")
 NAMES = {"gap": "GAP", "gap+sap": "GAP ‖ SAP"}
 WORDS: Mapping[Variant, str] = {"raw": "as it is", "standardised": "standardised by corpus"}
 ADJUSTED = {"plain": "", "em": "EM", "bbse": "BBSE", "oracle": "oracle"}
-_INTERVALS = "95 % intervals by resampling the tested speakers."
+_INTERVALS = "95 % intervals by resampling tested speakers and seeds."
 
 
 @dataclass(frozen=True)
