@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
+from subtone import upstreams
 from subtone.evaluation.findings import Findings
 from subtone.speech import get_detector
 from subtone.studies.cells import Cell, Earlier
 from subtone.studies.material import Material, gather
 from subtone.studies.options import StudyOptions
 from subtone.studies.pool import Missing, OnProgress, run_cells
+from subtone.training.heard import taught_on
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ class Context:
         """Return the configuration of the detector that the options name."""
         section = self.options.detector
         return get_detector(section.name, **section.options).config()
+
+    def taught(self, materials: Sequence[Material]) -> tuple[str, ...]:
+        """Return what must be said among the limits of an upstream that has been taught emotions; mostly nothing."""
+        tables = pd.concat([one.split.table for one in materials])
+        heard = taught_on([upstreams.load(self.upstream)], tables).removeprefix("; ")
+        return (
+            (f"The upstream is no stranger to emotions: {heard}. Figures may flatter it.",) if heard else ()
+        )
 
     def _telling(self, doing: str) -> OnProgress:
         return lambda sentence, done, total: self.tell(f"{doing}: {sentence}", done, total)

@@ -200,11 +200,7 @@ def _findings(
         protocol=_protocol(context, materials, heard),
         conclusions=conclusions(found),
         limits=(
-            *(
-                (f"The upstream is no stranger to emotions: {heard}. Figures may flatter it.",)
-                if heard
-                else ()
-            ),
+            *context.taught(materials),
             "Corpora differ in language, text, acting, room and microphone at once: a pair's figure does not say which "
             "of them matters.",
             "Within a corpus, texts that go with an emotion flatter the figure; across corpora they do not.",

@@ -290,6 +290,7 @@ def _findings(
         ),
         conclusions=_conclusions(found, quality, p, list(tried), labels),
         limits=(
+            *context.taught([one.material for one in whole]),
             "Soft speech and pauses within a clip are not scored: nobody knows which is which.",
             "Speech was found in clips by its level, which suits the energy detector.",
             *(f"Not tried: {name} ({why})." for name, why in lacking.items()),

@@ -77,6 +77,7 @@ def make(context: Context) -> Made:
         whole[0].conditions,
         networks=options.networks,
         protocol=_protocol(context, options, whole),
+        limits=context.taught([one.material for one in whole]),
         settings={"upstream": context.upstream, **options.model_dump(mode="json")},
     )
     return Made(findings, failures(materials, missing))

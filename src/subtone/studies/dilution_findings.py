@@ -31,6 +31,7 @@ def findings_of(
     *,
     networks: bool,
     protocol: str,
+    limits: Sequence[str],
     settings: Mapping[str, Any],
 ) -> Findings:
     """Return what was found.
@@ -43,7 +44,7 @@ def findings_of(
         What was heard in the test, the trimmed clips among them.
     networks
         Whether systems that look at frames took part.
-    protocol, settings
+    protocol, limits, settings
         See :class:`subtone.evaluation.findings.Findings`.
     """
     scopes = dict(each)
@@ -69,6 +70,7 @@ def findings_of(
         protocol=protocol,
         conclusions=_conclusions(first, scopes[first], conditions, each),
         limits=(
+            *limits,
             "Silence, tone and noise are added, not recorded; sounds are acted. Speakers do not speak louder in noise.",
             "Intervals resample speakers and training seeds. "
             + (

@@ -155,6 +155,7 @@ def _findings(
         ),
         conclusions=_conclusions(first, scopes[first], changed),
         limits=(
+            *context.taught([one.material for one in whole]),
             "Rooms are decaying noise, not recorded; conditions come one at a time, not together.",
             "The corpora at hand may be coded already; what a codec loses comes on top of that.",
             *(f"Not measured: {name} ({why})." for name, why in unavailable.items()),
