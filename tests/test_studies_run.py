@@ -14,6 +14,7 @@ from subtone.evaluation.findings import read_findings
 from subtone.speech import SpeechSegments
 from subtone.studies import run as studies
 from subtone.studies.conditions import Condition, Heard, dilutions, drawn, hear
+from subtone.studies.dilution_findings import CONTESTS
 from subtone.studies.encode import quality
 from subtone.studies.figures import resampled_ua
 from tests import synthetic
@@ -66,7 +67,7 @@ def test_dilution_measures_every_system_under_every_condition(dilution: Path) ->
         len(table.rows) == 1 + 3 + 4 + 12 + 9
     )  # all speech; silence, room; noise and sounds at three levels
     assert all(0 <= cell.value <= 100 for row in table.rows for cell in row[1:])
-    assert len(found.conclusions) == 2 * (1 + 3) + 1
+    assert len(found.conclusions) == 2 + len(CONTESTS)
     assert (dilution / "README.md").read_text().startswith("# Dilution")
 
 

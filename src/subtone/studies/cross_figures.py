@@ -72,7 +72,7 @@ class Answers:
     def resampled(self, metric: Metric) -> dict[str, Resampled]:
         """Return the figures of each tested corpus, on the same resamples of its speakers."""
         found = {}
-        for one in self.materials:
+        for place, one in enumerate(self.materials):
             truth, classes, answers = one.targets, len(one.classes), self.given[one.name]
             if not answers:  # all that was taught for it failed
                 found[one.name] = Resampled({}, {})
@@ -86,7 +86,7 @@ class Answers:
                 classes,
                 one.speakers,
                 resamples=self.options.resamples,
-                seed=self.options.seed,
+                seed=[self.options.seed, place],
                 model_of=_model_of,
             )
         return found

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subtone.errors import SpeechError, UsageError
-from subtone.evaluation import compare, holm
+from subtone.evaluation import holm
 from subtone.evaluation.bootstrap import percentile_interval
 from subtone.evaluation.findings import Cell, Curves, Findings, Measure, Series, Table, rows_of
 from subtone.speech import get_detector
@@ -20,7 +20,16 @@ from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
 from subtone.studies.encode import Hearing, sounds_cell
-from subtone.studies.figures import Resampled, pooled_over, resampled_ua, without_condition
+from subtone.studies.figures import (
+    Pair,
+    Resampled,
+    p_cell,
+    p_words,
+    paired_p,
+    pooled_over,
+    resampled_ua,
+    without_condition,
+)
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import POOLED, Features, system_cell
@@ -169,29 +178,27 @@ def _tests(
 
     Speakers of all corpora exchange the answers of the two detectors, those to all conditions together.
     """
-    truth = np.concatenate([one.material.targets for one in whole])
-    speakers = [speaker for one in whole for speaker in one.material.speakers]
     pairs = [(system, name) for system in SYSTEMS for name in detectors if name != DEFAULT]
 
-    def stacked(
-        system: str, detector: str
-    ) -> npt.NDArray[np.int64]:  # (conditions * seeds, clips of all corpora)
-        return np.concatenate(
-            [np.concatenate([each[_key(system, detector, label)] for label in labels]) for each in answers],
-            axis=1,
-        )
+    def stacked(given: Mapping[str, npt.NDArray[np.int64]], system: str, name: str) -> npt.NDArray[np.int64]:
+        found: npt.NDArray[np.int64] = np.concatenate([given[_key(system, name, label)] for label in labels])
+        return found
 
     raw = [
-        compare(
-            truth,
-            stacked(system, DEFAULT),
-            stacked(system, name),
-            whole[0].material.classes,
-            speakers,
-            seed=options.seed,
-            resamples=100,  # of an interval that is not looked at
+        paired_p(
+            [
+                Pair(
+                    one.material.targets,
+                    len(one.material.classes),
+                    one.material.speakers,
+                    stacked(given, system, DEFAULT),
+                    stacked(given, system, name),
+                )
+                for one, given in zip(whole, answers, strict=True)
+            ],
             permutations=options.permutations,
-        ).p
+            seed=options.seed,
+        )
         for system, name in pairs
     ]
     return dict(zip(pairs, holm(raw), strict=True))
@@ -245,10 +252,10 @@ def _findings(
                 len(one.material.classes),
                 one.material.speakers,
                 resamples=options.resamples,
-                seed=options.seed,
+                seed=[options.seed, place],
                 model_of=without_condition,
             )
-            for one, each in zip(whole, answers, strict=True)
+            for place, (one, each) in enumerate(zip(whole, answers, strict=True))
         ]
     )
     p = _tests(whole, answers, list(tried), labels, options)
@@ -260,7 +267,7 @@ def _findings(
             "the default" if name == DEFAULT else _less_default(found, system, name, labels)
             for system in SYSTEMS
         ]
-        tests: list[Cell] = [None if name == DEFAULT else f"{p[system, name]:.3f}" for system in SYSTEMS]
+        tests: list[Cell] = [None if name == DEFAULT else p_cell(p[system, name]) for system in SYSTEMS]
         rows.append([name, *quality[name], *figures, *beside, *tests])
     by_condition: list[list[Cell]] = [
         [
@@ -375,10 +382,10 @@ def _conclusions(
             told.append(f"{system}: the default leads to the highest UA, {own.text()} %.")
             continue
         ahead = _less_default(found, system, best, labels)
-        sure = "beyond chance" if p[system, best] < 0.05 else "no evidence that it is more than chance"
+        sure = "beyond chance" if p[system, best] < 0.05 else "the two are not told apart"
         told.append(
             f"{system}: {best} leads to the highest UA, {_mean_ua(found, system, best, labels).text()} %, the default "
-            f"to {own.text()} %: {ahead.text()} points, {sure} (p = {p[system, best]:.3f}, Holm over {len(p)} tests)."
+            f"to {own.text()} %: {ahead.text()} points, {sure} ({p_words(p[system, best])}, Holm over {len(p)} tests)."
         )
         behind = [name for name in detectors if name != DEFAULT and p[system, name] < 0.05]
         lower = [name for name in behind if _less_default(found, system, name, labels).value < 0]

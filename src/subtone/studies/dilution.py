@@ -10,17 +10,28 @@ import numpy.typing as npt
 from pydantic import Field
 
 from subtone.errors import UsageError
+from subtone.evaluation import holm
 from subtone.studies.attentive import NETWORKS, network_cell
 from subtone.studies.cells import Cell, Earlier
 from subtone.studies.conditions import Condition, dilutions
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.dilution_findings import TRAININGS, TRIMMED, Training, findings_of, key
+from subtone.studies.dilution_findings import (
+    CONTESTS,
+    TRAININGS,
+    TRIMMED,
+    Contest,
+    Training,
+    findings_of,
+    key,
+    labels_of,
+)
 from subtone.studies.encode import Hearing, sounds_cell
-from subtone.studies.figures import Resampled, resampled_ua, without_condition
+from subtone.studies.figures import Pair, Resampled, paired_p, resampled_ua, without_condition
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
 
+Answers = npt.NDArray[np.int64]
 MIXED = Condition("mixed")
 _DETECTOR = "own"
 #: Statistics that all pooled systems look at.
@@ -72,9 +83,14 @@ def make(context: Context) -> Made:
     whole = [one for one in planned if not bad & {cell.name for cell in one.cells}]
     if not whole:
         raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
+    conditions, answers = whole[0].conditions, [_answers(one, earlier) for one in whole]
     findings = findings_of(
-        {one.material.name: _resampled(one, options, earlier) for one in whole},
-        whole[0].conditions,
+        {
+            one.material.name: _resampled(one, given, options, place)
+            for place, (one, given) in enumerate(zip(whole, answers, strict=True))
+        },
+        conditions,
+        _tests(whole, answers, conditions, options),
         networks=options.networks,
         protocol=_protocol(context, options, whole),
         limits=context.taught([one.material for one in whole]),
@@ -153,11 +169,17 @@ def _networks(
                 )
 
 
-def _resampled(one: _Corpus, options: StudyOptions, earlier: Earlier) -> Resampled:
-    answers: dict[str, npt.NDArray[np.int64]] = {}
-    for (system, training), by_condition in one.answers.items():
-        for label, places in by_condition.items():
-            answers[key(system, training, label)] = _decided(places, earlier)
+def _answers(one: _Corpus, earlier: Earlier) -> dict[str, npt.NDArray[np.int64]]:
+    return {
+        key(system, training, label): _decided(places, earlier)
+        for (system, training), by_condition in one.answers.items()
+        for label, places in by_condition.items()
+    }
+
+
+def _resampled(
+    one: _Corpus, answers: Mapping[str, npt.NDArray[np.int64]], options: StudyOptions, place: int
+) -> Resampled:
     material = one.material
     return resampled_ua(
         material.targets,
@@ -165,9 +187,42 @@ def _resampled(one: _Corpus, options: StudyOptions, earlier: Earlier) -> Resampl
         len(material.classes),
         material.speakers,
         resamples=options.resamples,
-        seed=options.seed,
+        seed=[options.seed, place],
         model_of=without_condition,
     )
+
+
+def _tests(
+    whole: Sequence[_Corpus],
+    answers: Sequence[Mapping[str, npt.NDArray[np.int64]]],
+    conditions: Sequence[Condition],
+    options: StudyOptions,
+) -> dict[Contest, float]:
+    """Return the p value of each contest, Holm over all of them."""
+
+    def stacked(given: Mapping[str, npt.NDArray[np.int64]], system: str, contest: Contest) -> Answers:
+        labels = labels_of(contest.speech, conditions)
+        found: Answers = np.concatenate([given[key(system, contest.training, label)] for label in labels])
+        return found
+
+    raw = [
+        paired_p(
+            [
+                Pair(
+                    one.material.targets,
+                    len(one.material.classes),
+                    one.material.speakers,
+                    stacked(given, contest.second, contest),
+                    stacked(given, contest.first, contest),
+                )
+                for one, given in zip(whole, answers, strict=True)
+            ],
+            permutations=options.permutations,
+            seed=options.seed,
+        )
+        for contest in CONTESTS
+    ]
+    return dict(zip(CONTESTS, holm(raw), strict=True))
 
 
 def _decided(places: Sequence[tuple[str, str]], earlier: Earlier) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subtone.evaluation import compare
 from subtone.evaluation.bootstrap import (
     percentile_interval,
     resample,
@@ -62,7 +63,7 @@ def resampled_ua(
     speakers: Sequence[Any],
     *,
     resamples: int,
-    seed: int,
+    seed: int | Sequence[int],
     model_of: Callable[[str], str] = str,
 ) -> Resampled:
     """Take the UA of many sets of answers on the same resamples of speakers, the seeds of each model drawn as well.
@@ -78,7 +79,7 @@ def resampled_ua(
     speakers
         ``(clips,)``.
     resamples, seed
-        Of the draws.
+        Of the draws; each corpus needs a seed of its own, lest all draw alike.
     model_of
         Name → whose answers these are: what one model says under several conditions shares its draws of seeds. By
         default each name is a model of its own.
@@ -117,3 +118,70 @@ def pooled_over(parts: Sequence[Resampled]) -> Resampled:
         {name: float(np.mean([part.values[name] for part in parts])) for name in names},
         {name: np.mean([part.draws[name] for part in parts], axis=0) for name in names},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two models' answers to the clips of one corpus.
+
+    Parameters
+    ----------
+    truth
+        ``(clips,)`` class numbers.
+    classes
+        How many classes.
+    speakers
+        ``(clips,)``.
+    first, second
+        ``(seeds, clips)`` class numbers; answers under several conditions stand one below the other, as seeds do.
+    """
+
+    truth: npt.NDArray[np.int64]
+    classes: int
+    speakers: Sequence[Any]
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+
+
+def paired_p(pairs: Sequence[Pair], *, permutations: int, seed: int) -> float:
+    """Test two models on several corpora at once: the p value of their difference in UA.
+
+    Each class of each corpus counts as a class of its own, so that the UA that is tested is the mean over corpora of
+    their UA (where corpora have equally many classes; else one with more of them weighs more). Speakers of all corpora
+    exchange the answers of the two models, those under all conditions together.
+    """
+    offsets = np.cumsum([0, *(pair.classes for pair in pairs)])
+
+    def joined(name: str) -> npt.NDArray[np.int64]:
+        parts = [getattr(pair, name) + offset for pair, offset in zip(pairs, offsets)]
+        found: npt.NDArray[np.int64] = np.concatenate(parts, axis=-1)
+        return found
+
+    return compare(
+        joined("truth"),
+        joined("first"),
+        joined("second"),
+        [str(number) for number in range(int(offsets[-1]))],
+        [speaker for pair in pairs for speaker in pair.speakers],
+        seed=seed,
+        resamples=1,  # of an interval that nobody looks at
+        permutations=permutations,
+    ).p
+
+
+def p_cell(p: float) -> str:
+    """Return a p value as it stands in a table.
+
+    >>> p_cell(0.0004), p_cell(0.0312)
+    ('< 0.001', '0.031')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_words(p: float) -> str:
+    """Return a p value as it is printed.
+
+    >>> p_words(0.0004), p_words(0.0312)
+    ('p < 0.001', 'p = 0.031')
+    """
+    return f"p {p_cell(p)}" if p < 0.001 else f"p = {p_cell(p)}"

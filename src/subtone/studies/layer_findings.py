@@ -59,7 +59,7 @@ def findings_of(context: Context, layers: int, found: Sequence[Found]) -> Findin
         One a corpus.
     """
     options = context.options
-    each = {one.material.name: _resampled(one, options) for one in found}
+    each = {one.material.name: _resampled(one, options, place) for place, one in enumerate(found)}
     scopes = dict(each)
     if len(each) > 1:
         scopes = {"mean of corpora": pooled_over(list(each.values())), **each}
@@ -111,14 +111,14 @@ def _key(system: str, which: str) -> str:
     return f"{system} | {which}"
 
 
-def _resampled(one: Found, options: StudyOptions) -> Resampled:
+def _resampled(one: Found, options: StudyOptions, place: int) -> Resampled:
     return resampled_ua(
         one.material.targets,
         {_key(*names): answers for names, answers in one.answers.items()},
         len(one.material.classes),
         one.material.speakers,
         resamples=options.resamples,
-        seed=options.seed,
+        seed=[options.seed, place],
     )
 
 
