@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -122,8 +123,21 @@ def identities(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Return where the outcome of a cell lies."""
-    return folder / f"{name}.safetensors"
+    """Return where the outcome of a cell lies.
+
+    Names hold those of corpora and people, which may be anything: what is no plain part of a file's name is told by its
+    bytes.
+
+    >>> path_of(Path("work"), "emodb/networks/../03").as_posix()
+    'work/emodb/networks/%2E%2E/03.safetensors'
+    """
+    parts = [_plain(part) for part in name.split("/")]
+    return folder.joinpath(*parts[:-1], f"{parts[-1]}.safetensors")
+
+
+def _plain(part: str) -> str:
+    kept = quote(part, safe=" +,;=@()")  # escapes bytes, so that no two names meet
+    return kept if kept.strip(".") else kept.replace(".", "%2E")
 
 
 def write_outcome(path: Path, outcome: Outcome, identity: str, seconds: float) -> None:

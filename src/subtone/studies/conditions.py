@@ -19,6 +19,8 @@ Wave = npt.NDArray[np.float32]
 FILLERS: tuple[Filler, ...] = get_args(Filler)
 SNRS_DB = (20.0, 10.0, 0.0)
 SHARES = (1.0, 0.75, 0.5, 0.25)
+#: What is left where there are no recordings of sounds.
+WITHOUT_SOUNDS: tuple[Filler, ...] = tuple(filler for filler in FILLERS if filler != "sounds")
 #: Fillers whose level is a setting.
 LEVELLED: tuple[Filler, ...] = ("noise", "sounds")
 
@@ -124,17 +126,17 @@ def hear(wave: Wave, what: Condition, seed: Sequence[int], sounds: Sequence[Wave
     if what.kind == "trimmed":
         return Heard(core, loud, SpeechSegments.whole(len(core)))
     if what.kind == "mixed":
-        what = drawn(seed)
+        what = drawn(seed, FILLERS if len(sounds) else WITHOUT_SOUNDS)
     assert what.filler is not None
     diluted = dilute(core, what.filler, what.share, what.snr_db, list(seed), sounds)
     offset = int(diluted.speech.starts[0])
     return Heard(diluted.wave, loud.shift(offset, len(diluted.wave)), diluted.speech)
 
 
-def drawn(seed: Sequence[int]) -> Condition:
+def drawn(seed: Sequence[int], fillers: Sequence[Filler] = FILLERS) -> Condition:
     """Draw a dilution for one clip: each filler, share and level alike."""
     chance = np.random.default_rng([*seed, 1])
-    filler = FILLERS[int(chance.integers(len(FILLERS)))]
+    filler = fillers[int(chance.integers(len(fillers)))]
     share = SHARES[int(chance.integers(len(SHARES)))]
     snr_db = SNRS_DB[int(chance.integers(len(SNRS_DB)))]
     return Condition("diluted", filler, share, snr_db if filler in LEVELLED else None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from subtone.errors import SpeechError, UsageError
 from subtone.evaluation import holm
@@ -31,7 +32,7 @@ from subtone.studies.figures import (
     without_condition,
 )
 from subtone.studies.material import Material
-from subtone.studies.options import StudyOptions
+from subtone.studies.options import SoundsOptions
 from subtone.studies.systems import POOLED, Features, system_cell
 
 SYSTEMS = ("sap", "gap+sap")
@@ -46,22 +47,19 @@ DEFAULT = "silero 0.5, 0.25 s"
 MIXED = Condition("mixed")
 
 
-class DetectorOptions(StudyOptions):
+class DetectorOptions(SoundsOptions):
     """Settings of the study; ``detector`` has no use in it.
 
     Parameters
     ----------
-    sounds
-        Folder of non-speech human sounds; null leaves that filler away.
     share
         Of speech in what is heard in the test, in (0, 1).
     snr_db
         Of speech above noise and sounds.
     """
 
-    sounds: str | None = None
-    share: float = 0.5
-    snr_db: float = 10.0
+    share: float = Field(default=0.5, gt=0, lt=1)
+    snr_db: float = Field(default=10.0, ge=-40, le=100)
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,8 @@ def make(context: Context) -> Made:
     options = context.options
     assert isinstance(options, DetectorOptions)
     tried, lacking = candidates()
+    if DEFAULT not in tried:
+        raise UsageError(f"the default detector cannot be opened: {lacking['silero']}")
     materials = context.gather()
     cells = [one.waves for one in materials]
     if options.sounds is not None:

@@ -28,7 +28,7 @@ from subtone.studies.dilution_findings import (
 from subtone.studies.encode import Hearing, sounds_cell
 from subtone.studies.figures import Pair, Resampled, paired_p, resampled_ua, without_condition
 from subtone.studies.material import Material
-from subtone.studies.options import StudyOptions
+from subtone.studies.options import SoundsOptions, StudyOptions
 from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
 
 Answers = npt.NDArray[np.int64]
@@ -38,20 +38,17 @@ _DETECTOR = "own"
 STATISTICS = tuple(dict.fromkeys(name for names in POOLED.values() for name in names))
 
 
-class DilutionOptions(StudyOptions):
+class DilutionOptions(SoundsOptions):
     """Settings of the study.
 
     Parameters
     ----------
-    sounds
-        Folder of non-speech human sounds, one kind in each folder below; null leaves that filler away.
     networks
         Whether systems that look at frames (attentive pooling, SAP with attention) take part.
     cut_s
         Longest silence that is left in clips for the systems called ``…-cut``, whose upstream does not hear the rest.
     """
 
-    sounds: str | None = None
     networks: bool = True
     cut_s: float = Field(default=0.3, gt=0)
 
@@ -151,8 +148,8 @@ def _networks(
     """Yield a network for each fold, system and training; one seed, since each takes minutes."""
     for training, frames in learned.items():
         for system in NETWORKS:
-            for fold in material.split.folds:
-                name = f"{material.name}/networks/{system}-{training}-{fold.name}"
+            for number, fold in enumerate(material.split.folds):  # whose names may be anything
+                name = f"{material.name}/networks/{system}-{training}-{number}"
                 yield (
                     system,
                     training,
@@ -164,7 +161,7 @@ def _networks(
                         fold,
                         len(material.classes),
                         context.options.seeds[0],
-                        name.replace(" ", "_"),
+                        name,
                     ),
                 )
 

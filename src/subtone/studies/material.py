@@ -120,6 +120,9 @@ def gather(
     if not corpora:
         raise UsageError("no corpus given; pass --corpus NAME=PATH")
     known = [corpora_room.get(name).name for name in corpora]
+    for name in known:
+        if known.count(name) > 1:
+            raise UsageError(f"corpus {name!r} is given twice, under two names; give it once")
     for name in options.every:
         if corpora_room.get(name).name not in known:
             raise UsageError(f"every: corpus {name!r} is not among those given ({', '.join(known)})")
@@ -165,7 +168,7 @@ def _table(name: str, path: str | Path, options: StudyOptions) -> pd.DataFrame:
         raise UsageError(
             f"corpus {name!r}: no clip is left with the classes {', '.join(options.classes or ())}"
         )
-    every = options.every.get(name, 1)
+    every = options.every_of(name)
     return table.assign(emotion=emotions)[wanted].iloc[::every]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from subtone import corpora
 from subtone.extraction import BackendName, Precision
@@ -73,6 +74,10 @@ class StudyOptions(Section):
         known = {corpora.get(given).name: options for given, options in self.reading.items()}
         return known.get(corpora.get(name).name, {})
 
+    def every_of(self, name: str) -> int:
+        """Return which so many-th clips of a corpus are taken, under whichever of its names it is given."""
+        return {corpora.get(given).name: n for given, n in self.every.items()}.get(corpora.get(name).name, 1)
+
     @model_validator(mode="after")
     def _known(self) -> StudyOptions:
         for name, every in self.every.items():
@@ -86,3 +91,25 @@ class StudyOptions(Section):
         if self.classes is not None and (len(set(self.classes)) < len(self.classes) or len(self.classes) < 2):
             raise ValueError("classes: name two or more emotions, each once")
         return self
+
+
+class SoundsOptions(StudyOptions):
+    """Settings of a study that may embed clips in non-speech human sounds.
+
+    Parameters
+    ----------
+    sounds
+        Folder of such sounds, one kind in each folder below; null leaves that filler away.
+    """
+
+    sounds: str | None = None
+
+    @field_validator("sounds")
+    @classmethod
+    def _there(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        folder = Path(value).expanduser()  # a shell leaves the ~ of sounds=~/laughter alone
+        if not folder.is_dir():
+            raise ValueError(f"{value}: no such folder; name one that holds recordings of sounds")
+        return str(folder)
