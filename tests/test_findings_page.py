@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from subtone import evaluation
 from subtone.errors import UsageError
 from subtone.evaluation.findings import (
     Curves,
@@ -108,3 +110,12 @@ def test_odd_figures_are_drawn_too(tmp_path: Path) -> None:
     folder = write_findings(tmp_path / "s", odd, environment={})
     assert len(list(folder.glob("*.png"))) == 5
     write_findings(tmp_path / "again", read_findings(folder), environment={})
+
+
+def test_what_another_module_uses_is_public() -> None:
+    folder = Path(evaluation.__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("subtone."):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{file.name} takes {', '.join(private)} from {node.module}"

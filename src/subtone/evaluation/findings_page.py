@@ -10,7 +10,7 @@ from subtone.errors import UsageError
 from subtone.evaluation import findings_plots as plots
 from subtone.evaluation.findings import STUDY_MARK, Curves, Findings, HeatMap, Table
 from subtone.evaluation.report.exports import csv_text, markdown_text
-from subtone.evaluation.results import _sweep, _whole_folder, describe_environment, file_names, write_json
+from subtone.evaluation.results import describe_environment, file_names, sweep, whole_folder, write_json
 
 
 def write_findings(
@@ -48,12 +48,12 @@ def write_findings(
         If the folder is in use or cannot be written.
     """
     target = Path(folder)
-    _sweep(target)
+    sweep(target)
     refuse_if_no_study(target, overwrite=overwrite)
     where = describe_environment() if environment is None else dict(environment)
     every: list[Table | Curves | HeatMap] = [*findings.tables, *findings.curves, *findings.heat_maps]
     files = file_names({one.name: one for one in every})
-    with _whole_folder(target) as building:
+    with whole_folder(target) as building:
         write_json(building / STUDY_MARK, {"findings": findings.to_dict(), "environment": where})
         for table in findings.tables:
             (building / f"{files[table.name]}.csv").write_text(csv_text(table), encoding="utf-8")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subtone.evaluation.findings import Curves, HeatMap, Measure, Number, Series
-from subtone.evaluation.plots import FAINT, INK, SOFT, _figure, _save
+from subtone.evaluation.plots import FAINT, INK, SOFT, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def draw_curves(curves: Curves, path: str | Path) -> Path:
     """
     direct = len(curves.series) <= DIRECT
     rows = 0 if direct else math.ceil(len(curves.series) / 3)
-    figure = _figure(8.2, 4.6 + 0.24 * rows)
+    figure = new_figure(8.2, 4.6 + 0.24 * rows)
     axes = figure.add_subplot()
     places = word_places(curves)
     ends: list[tuple[float, float, str, str]] = []
@@ -79,7 +79,7 @@ def draw_curves(curves: Curves, path: str | Path) -> Path:
             loc="outside lower center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK, handlelength=2.6
         )
     _headed(figure, axes, curves.title, curves.note)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_heat_map(heat_map: HeatMap, path: str | Path) -> Path:
@@ -102,7 +102,7 @@ def draw_heat_map(heat_map: HeatMap, path: str | Path) -> Path:
     )
     spread = any(cell is not None and cell.low is not None for row in heat_map.values for cell in row)
     width = 2.6 + (1.16 if spread else 0.86) * max(2, len(heat_map.columns))
-    figure = _figure(min(width, 24.0), min(2.3 + 0.56 * max(1, len(heat_map.rows)), 24.0))
+    figure = new_figure(min(width, 24.0), min(2.3 + 0.56 * max(1, len(heat_map.rows)), 24.0))
     axes = figure.add_subplot()
     if values.size:
         low, high = scale_of(values)
@@ -122,7 +122,7 @@ def draw_heat_map(heat_map: HeatMap, path: str | Path) -> Path:
     axes.set_xlabel(heat_map.column_label, color=SOFT, fontsize=10, labelpad=6)
     axes.set_ylabel(heat_map.row_label, color=SOFT, fontsize=10, labelpad=6)
     _headed(figure, axes, heat_map.title, heat_map.note)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def word_places(curves: Curves) -> dict[str, float]:

@@ -43,7 +43,7 @@ def confusion_matrix(evaluation: Evaluation, path: str | Path, *, title: str | N
     share = np.nan_to_num(recalls(matrix.T, matrix.sum(1)).T)  # (truth, prediction), rows sum to 1
     classes = len(evaluation.labels)
     side = max(4.2, 1.6 + 0.78 * classes)
-    figure = _figure(side + 0.4, side + 0.75)
+    figure = new_figure(side + 0.4, side + 0.75)
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
     for row in range(classes):
@@ -65,7 +65,7 @@ def confusion_matrix(evaluation: Evaluation, path: str | Path, *, title: str | N
     axes.set_xlabel("predicted", color=SOFT, fontsize=10, labelpad=6)
     axes.set_ylabel("true", color=SOFT, fontsize=10, labelpad=6)
     _titles(figure, axes, title or "Confusion matrix", _headline(evaluation))
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _cell(axes: Axes, row: int, column: int, share: float, clips: float) -> None:
@@ -114,7 +114,7 @@ def fold_strip(
         raise UsageError("fold_strip: no systems to draw")
     if metric not in ("ua", "wa"):
         raise UsageError(f"fold_strip: metric {metric!r} is unknown; known: ua, wa")
-    figure = _figure(7.0, 1.65 + 0.62 * len(systems))
+    figure = new_figure(7.0, 1.65 + 0.62 * len(systems))
     axes = figure.add_subplot()
     for row, evaluation in enumerate(systems.values()):
         values = 100.0 * np.array([getattr(fold, metric) for fold in evaluation.folds])
@@ -151,7 +151,7 @@ def fold_strip(
         f"dots: folds   bar: all clips, {100 * some.confidence:g} % interval over {some.ci_units} "
         f"{some.ci_unit}s",
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -169,7 +169,8 @@ def _headline(evaluation: Evaluation) -> str:
     return f"{'   '.join(parts)}\n{', '.join(counts)}; {100 * evaluation.confidence:g} % intervals{over}"
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Begin an empty picture in the style of all others; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -199,9 +200,10 @@ def _titles(figure: Figure, axes: Axes, title: str, below: str) -> None:
     )
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a picture; the same picture gives the same bytes."""
     path = Path(path)
-    # Without dates and versions the same result gives the same bytes.
+    # No dates, no versions.
     metadata: dict[str, Any] = {"Software": None} if path.suffix.lower() == ".png" else {}
     figure.savefig(path, metadata=metadata)
     return path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from subtone.errors import UsageError
 from subtone.evaluation.calibrated import Calibration, ReliabilityBin
-from subtone.evaluation.plots import BAR, DOT, FAINT, INK, SOFT, _figure, _save
+from subtone.evaluation.plots import BAR, DOT, FAINT, INK, SOFT, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def reliability_diagrams(calibration: Mapping[str, Calibration], path: str | Pat
         raise UsageError("reliability_diagrams: no systems to draw")
     columns = min(COLUMNS, len(calibration))
     rows = math.ceil(len(calibration) / columns)
-    figure = _figure(0.4 + PANEL_INCHES * columns, 0.5 + (PANEL_INCHES + 0.3) * rows)
+    figure = new_figure(0.4 + PANEL_INCHES * columns, 0.5 + (PANEL_INCHES + 0.3) * rows)
     for place, (name, one) in enumerate(calibration.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
         _panel(axes, one)
@@ -67,7 +67,7 @@ def reliability_diagrams(calibration: Mapping[str, Calibration], path: str | Pat
         frameon=False,
         labelcolor=SOFT,
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _titled(axes: Axes, name: str, one: Calibration) -> None:

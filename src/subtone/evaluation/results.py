@@ -119,7 +119,7 @@ def write_results(
                 f"slices or calibration of {name!r}, which is no system; {nearest(name, systems)}"
             )
     target = Path(folder)
-    _sweep(target)
+    sweep(target)
     refuse_if_taken(target, overwrite=overwrite)
     verdicts = corrected(comparisons)
     record: dict[str, Any] = {
@@ -135,7 +135,7 @@ def write_results(
     if hidden:
         raise UsageError(f"extra entry {hidden[0]!r} would hide the one of that name in {MARK}; rename it")
     record.update(extra or {})
-    with _whole_folder(target) as building:
+    with whole_folder(target) as building:
         write_json(building / MARK, record)
         fold_table(systems).to_csv(building / "folds.csv", index=False)
         if predictions is not None:
@@ -318,8 +318,14 @@ def _processor() -> str:
 
 
 @contextlib.contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target that takes its place when all went well, and is gone otherwise."""
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside the target that takes its place when all went well, and is gone otherwise.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be written.
+    """
     building = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         building.mkdir(parents=True)
@@ -343,7 +349,7 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _sweep(target: Path) -> None:
+def sweep(target: Path) -> None:
     """Tidy up after killed runs: half a result goes, one that was being replaced returns."""
     for ending in ("partial", "old"):
         for left in target.parent.glob(f".{_escaped(target.name)}.*.{ending}"):
