@@ -177,3 +177,12 @@ def _wait(until: object, seconds: float = 300.0) -> None:
     while not until():  # type: ignore[operator]
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.2)
+
+
+def test_no_name_leaves_the_folder_or_meets_another(tmp_path: Path) -> None:
+    names = ["a/../../b", "a/b", "a b", "a_b", "a/.", "a/%2E", "ä"]
+    paths = [path_of(tmp_path, name) for name in names]
+    assert len({str(path) for path in paths}) == len(names)
+    for path in paths:
+        assert ".." not in path.parts
+        assert path.is_relative_to(tmp_path)

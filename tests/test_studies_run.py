@@ -192,3 +192,48 @@ def test_resampled_ua_is_that_of_the_answers() -> None:
 def test_a_condition_reads_back() -> None:
     for one in dilutions():
         assert Condition(**one.to_dict()) == one
+
+
+def test_a_clip_that_fails_under_a_condition_is_left_out_under_all(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subtone.studies import encode
+
+    def spoilt(wave: np.ndarray, what: Condition, seed: tuple[int, ...], sounds: list[np.ndarray]) -> Heard:
+        if what.name == "gain-20db" and seed[1] == 2:
+            raise UsageError("the coder gave up")
+        return hear(wave, what, seed, sounds)
+
+    monkeypatch.setattr(encode, "hear", spoilt)
+    folder, failed = studies.run(
+        "robustness",
+        {"manifest": tones},
+        out=tmp_path / "out",
+        upstream="fbank:20",
+        settings=[*QUICK, "conditions=[gain-20db]"],
+        jobs=1,
+    )
+    assert failed == (("manifest/heard/gain-20db: clip 3", "the coder gave up"),)
+    assert read_findings(folder).tables[0].rows[1][2].value >= 0
+
+
+def test_dilution_without_sounds_has_three_fillers(tones: Path, tmp_path: Path) -> None:
+    found = read_findings(make("dilution", tones, tmp_path / "out", "networks=false"))
+    assert len(found.tables[0].rows) == 1 + 3 + 4 + 12
+
+
+@pytest.mark.parametrize(
+    ("study", "setting", "message"),
+    [
+        ("dilution", "sounds=no/such/folder", "no such folder"),
+        ("detectors", "share=0", "share"),
+        ("detectors", "snr_db=.nan", "snr_db"),
+    ],
+)
+def test_settings_are_checked_first(
+    study: str, setting: str, message: str, tones: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        studies.run(
+            study, {"manifest": tones}, out=tmp_path / "o", upstream="fbank", settings=[setting], jobs=1
+        )

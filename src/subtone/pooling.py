@@ -162,6 +162,22 @@ def weights(names: Iterable[str], speech: Tensor, mask: Tensor | None = None) ->
     return found
 
 
+def looks_at_speech(name: str) -> bool:
+    """Whether a statistic depends on where a clip holds speech; if none does, nobody has to look for it.
+
+    Examples
+    --------
+    >>> looks_at_speech("gap_std"), looks_at_speech("sap_mean")
+    (False, True)
+    """
+    stem = name.rpartition("_")[0]
+    try:
+        early, late = (weights([stem], torch.tensor([one]))[stem] for one in ([True, False], [False, True]))
+    except PoolingError:  # it looks at the frames, and so at whatever it likes
+        return True
+    return not torch.equal(early, late)
+
+
 def gap(frames: Tensor, mask: Tensor | None = None, *, std: bool = False) -> Tensor:
     """Average all valid frames (global average pooling).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Frames:
 
     def __init__(self, layers: int) -> None:
         self._layers = range(layers)
-        self._frames: list[npt.NDArray[np.float16]] = []
+        self._frames: list[npt.NDArray[np.float16] | None] = []
         self._speech: list[SpeechSegments] = []
 
     @classmethod
@@ -51,12 +51,19 @@ class Frames:
         self._frames.append(half_of(frames, self._layers).swapaxes(0, 1))
         self._speech.append(speech)
 
+    def miss(self) -> None:
+        """Keep the place of a clip that failed: it has no frames."""
+        self._frames.append(None)
+        self._speech.append(SpeechSegments.none(0))
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what a cell keeps: all frames, where each clip's begin, and where speech is."""
-        lengths = [len(one) for one in self._frames]
+        lengths = [0 if one is None else len(one) for one in self._frames]
         runs = [np.stack([one.starts, one.ends], axis=1) for one in self._speech]
         return {
-            "frames": np.concatenate(self._frames),  # (all frames, layers, dim)
+            "frames": np.concatenate(
+                [one for one in self._frames if one is not None]
+            ),  # (all frames, layers, dim)
             "frame_starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "runs": np.concatenate([*runs, np.zeros((0, 2), np.int64)]),
             "run_counts": np.array([len(one) for one in runs], np.int64),
@@ -105,6 +112,8 @@ def network_cell(
         **{part: getattr(fold, part).tolist() for part in ("train", "dev", "test")},
         "classes": classes,
         "seed": seed,
+        "fit": asdict(FIT),
+        "aggregator": asdict(NETWORKS[system]),
     }
     return Cell(name, train, given, frames.cost, (frames.name,))
 
@@ -112,8 +121,10 @@ def network_cell(
 def train(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     """Train one network; its weights are the outcome."""
     shape = shape_of(upstreams.load(given["upstream"]), "mix")
-    frames = _clip_frames(earlier[given["frames"]], shape)
-    rows = {part: np.array(given[part], np.int64) for part in ("train", "dev", "test")}
+    kept = earlier[given["frames"]]
+    frames = _clip_frames(kept, shape)
+    bad = [row for row, _ in kept.values["failed"]]
+    rows = {part: np.setdiff1d(given[part], bad).astype(np.int64) for part in ("train", "dev")}
     with tempfile.TemporaryDirectory() as folder:
         trained = train_downstream(
             Fabric(accelerator="cpu", devices=1),
@@ -121,7 +132,7 @@ def train(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
             np.array(given["targets"], np.int64),
             rows["train"],
             rows["dev"],
-            rows["test"][:0],
+            np.empty(0, np.int64),
             given["classes"],
             Path(folder),
             DownstreamOptions(NETWORKS[given["system"]]),

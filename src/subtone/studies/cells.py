@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from safetensors.numpy import save_file
 
 from subtone.errors import StoreError, UsageError
 from subtone.files import appears_whole
+
+#: Of what cells hold; another one makes all of them anew.
+SCHEMA = 1
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -51,6 +54,15 @@ class Earlier:
 
     def __getitem__(self, name: str) -> Outcome:
         return read_outcome(self._paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def values(self, name: str) -> Mapping[str, Any]:
+        """Return the values of an outcome, without reading its arrays."""
+        with safe_open(self._paths[name], framework="np") as file:
+            found: Mapping[str, Any] = json.loads(file.metadata()["values"])
+        return found
 
     def array(self, name: str, array: str) -> npt.NDArray[Any]:
         """Return one array of an outcome, without reading the others."""
@@ -117,7 +129,12 @@ def identities(cells: Iterable[Cell]) -> dict[str, str]:
         for need in cell.needs:
             if need not in found:
                 raise UsageError(f"cell {cell.name!r} needs {need!r}, which does not stand before it")
-        about = {"work": cell.kind, "given": cell.given, "needs": [found[need] for need in cell.needs]}
+        about = {
+            "schema": SCHEMA,
+            "work": cell.kind,
+            "given": cell.given,
+            "needs": [found[need] for need in cell.needs],
+        }
         found[cell.name] = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return found
 

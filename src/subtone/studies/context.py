@@ -110,7 +110,15 @@ class Study:
     make: Callable[[Context], Made]
 
 
-def failures(materials: Sequence[Material], missing: Sequence[Missing]) -> tuple[tuple[str, str], ...]:
-    """Return all that failed: clips by corpus, then cells."""
+def failures(
+    materials: Sequence[Material], missing: Sequence[Missing], earlier: Earlier | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return all that failed: clips that could not be read, those that failed under a condition, and cells."""
     clips = [(f"{one.name}/{file}", why) for one in materials for file, why in one.failed]
-    return (*clips, *((one.cell, one.message) for one in missing))
+    under = [
+        (f"{name}: clip {row + 1}", why)
+        for name in (earlier if earlier is not None else ())
+        for row, why in earlier.values(name).get("failed", ())  # type: ignore[union-attr]
+        if isinstance(row, int)
+    ]
+    return (*clips, *under, *((one.cell, one.message) for one in missing))

@@ -31,7 +31,7 @@ from subtone.studies.cross_cells import (
 )
 from subtone.studies.cross_figures import OTHERS, Answers, Scores, Setting, System
 from subtone.studies.cross_findings import Found, Tested, conclusions, heat_maps, tables
-from subtone.studies.encode import Hearing
+from subtone.studies.hearing import Hearing
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import POOLED

@@ -97,8 +97,9 @@ class Answers:
         """Test two systems on all tested corpora at once; None where answers of either failed.
 
         A class of a corpus counts as a class of its own, so that UA is the mean over corpora of their UA. Speakers are
-        exchanged whole. In the setting ``"one other"`` a clip counts once for each corpus that taught, of which nothing
-        is drawn: they are the same for both systems.
+        exchanged whole; for the interval, those of each corpus are drawn by themselves, so that no corpus is ever
+        missing. In the setting ``"one other"`` a clip counts once for each corpus that taught, of which nothing is
+        drawn: they are the same for both systems.
         """
         both = [self._joined(setting, system) for system in (first, second)]
         if both[0] is None or both[1] is None:
@@ -118,6 +119,12 @@ class Answers:
                 for one in self.materials
                 for _ in self.teachers(setting, one.name)
                 for speaker in one.speakers
+            ],
+            strata=[
+                one.name
+                for one in self.materials
+                for _ in self.teachers(setting, one.name)
+                for _ in one.speakers
             ],
             names=names,
             seed=self.options.seed,

@@ -142,7 +142,8 @@ def _tests(found: Found) -> Table:
         "All paired tests of the study",
         ("taught", "first", "second", "second less first (points of UA)", "p", "p, corrected (Holm)"),
         rows_of(rows),
-        "Speakers of all tested corpora, whose answers are exchanged whole; UA is the mean over corpora.",
+        "Speakers of all tested corpora, whose answers are exchanged whole; UA is the mean over corpora. Intervals "
+        "draw the speakers of each corpus by themselves.",
     )
 
 

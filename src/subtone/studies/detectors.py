@@ -20,17 +20,16 @@ from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.encode import Hearing, sounds_cell
 from subtone.studies.figures import (
-    Pair,
+    Examined,
     Resampled,
+    decided,
     p_cell,
     p_words,
     paired_p,
     pooled_over,
-    resampled_ua,
-    without_condition,
 )
+from subtone.studies.hearing import Hearing, sounds_cell
 from subtone.studies.material import Material
 from subtone.studies.options import SoundsOptions
 from subtone.studies.systems import POOLED, Features, system_cell
@@ -109,7 +108,9 @@ def make(context: Context) -> Made:
     whole = [one for one in planned if not bad & {cell.name for cell in one.systems.values()}]
     if not whole:
         raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
-    return Made(_findings(context, options, whole, tried, lacking, earlier), failures(materials, missing))
+    return Made(
+        _findings(context, options, whole, tried, lacking, earlier), failures(materials, missing, earlier)
+    )
 
 
 def heard_conditions(options: DetectorOptions) -> list[Condition]:
@@ -147,12 +148,13 @@ def _key(system: str, detector: str, condition: str) -> str:
     return f"{system} | {detector} | {condition}"
 
 
-def _answers(one: _Corpus, labels: Sequence[str], earlier: Earlier) -> dict[str, npt.NDArray[np.int64]]:
-    return {
-        _key(system, detector, label): earlier.array(cell.name, label).argmax(-1).astype(np.int64)
+def _examined(one: _Corpus, labels: Sequence[str], earlier: Earlier) -> Examined:
+    answers = {
+        _key(system, detector, label): decided(earlier.array(cell.name, label))
         for (system, detector), cell in one.systems.items()
         for label in labels
     }
+    return Examined.of(one.material, answers)
 
 
 def _mean_ua(found: Resampled, system: str, detector: str, labels: Sequence[str]) -> Measure:
@@ -168,34 +170,17 @@ def _less_default(found: Resampled, system: str, detector: str, labels: Sequence
 
 
 def _tests(
-    whole: Sequence[_Corpus],
-    answers: Sequence[Mapping[str, npt.NDArray[np.int64]]],
-    detectors: Sequence[str],
-    labels: Sequence[str],
-    options: DetectorOptions,
+    examined: Sequence[Examined], detectors: Sequence[str], labels: Sequence[str], options: DetectorOptions
 ) -> dict[tuple[str, str], float]:
-    """Return the p value of each detector's difference from the default, Holm over all of them.
-
-    Speakers of all corpora exchange the answers of the two detectors, those to all conditions together.
-    """
+    """Return the p value of each detector's difference from the default, Holm over all of them."""
     pairs = [(system, name) for system in SYSTEMS for name in detectors if name != DEFAULT]
 
-    def stacked(given: Mapping[str, npt.NDArray[np.int64]], system: str, name: str) -> npt.NDArray[np.int64]:
-        found: npt.NDArray[np.int64] = np.concatenate([given[_key(system, name, label)] for label in labels])
-        return found
+    def named(system: str, detector: str) -> list[str]:
+        return [_key(system, detector, label) for label in labels]
 
     raw = [
         paired_p(
-            [
-                Pair(
-                    one.material.targets,
-                    len(one.material.classes),
-                    one.material.speakers,
-                    stacked(given, system, DEFAULT),
-                    stacked(given, system, name),
-                )
-                for one, given in zip(whole, answers, strict=True)
-            ],
+            [one.pair(named(system, DEFAULT), named(system, name)) for one in examined],
             permutations=options.permutations,
             seed=options.seed,
         )
@@ -243,22 +228,14 @@ def _findings(
     earlier: Earlier,
 ) -> Findings:
     labels = [one.label for one in heard_conditions(options)]
-    answers = [_answers(one, labels, earlier) for one in whole]
+    examined = [_examined(one, labels, earlier) for one in whole]
     found = pooled_over(
         [
-            resampled_ua(
-                one.material.targets,
-                each,
-                len(one.material.classes),
-                one.material.speakers,
-                resamples=options.resamples,
-                seed=[options.seed, place],
-                model_of=without_condition,
-            )
-            for place, (one, each) in enumerate(zip(whole, answers, strict=True))
+            one.resampled(resamples=options.resamples, seed=[options.seed, place])
+            for place, one in enumerate(examined)
         ]
     )
-    p = _tests(whole, answers, list(tried), labels, options)
+    p = _tests(examined, list(tried), labels, options)
     quality = {name: _quality(whole, name, labels, options, earlier) for name in tried}
     rows: list[list[Cell]] = []
     for name in sorted(tried, key=lambda one: -_mean_ua(found, "gap+sap", one, labels).value):

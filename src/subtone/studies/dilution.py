@@ -25,13 +25,12 @@ from subtone.studies.dilution_findings import (
     key,
     labels_of,
 )
-from subtone.studies.encode import Hearing, sounds_cell
-from subtone.studies.figures import Pair, Resampled, paired_p, resampled_ua, without_condition
+from subtone.studies.figures import Examined, decided, paired_p
+from subtone.studies.hearing import Hearing, sounds_cell
 from subtone.studies.material import Material
 from subtone.studies.options import SoundsOptions, StudyOptions
 from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
 
-Answers = npt.NDArray[np.int64]
 MIXED = Condition("mixed")
 _DETECTOR = "own"
 #: Statistics that all pooled systems look at.
@@ -80,20 +79,20 @@ def make(context: Context) -> Made:
     whole = [one for one in planned if not bad & {cell.name for cell in one.cells}]
     if not whole:
         raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
-    conditions, answers = whole[0].conditions, [_answers(one, earlier) for one in whole]
+    conditions, examined = whole[0].conditions, [_examined(one, earlier) for one in whole]
     findings = findings_of(
         {
-            one.material.name: _resampled(one, given, options, place)
-            for place, (one, given) in enumerate(zip(whole, answers, strict=True))
+            one.material.name: found.resampled(resamples=options.resamples, seed=[options.seed, place])
+            for place, (one, found) in enumerate(zip(whole, examined, strict=True))
         },
         conditions,
-        _tests(whole, answers, conditions, options),
+        _tests(examined, conditions, options),
         networks=options.networks,
         protocol=_protocol(context, options, whole),
         limits=context.taught([one.material for one in whole]),
         settings={"upstream": context.upstream, **options.model_dump(mode="json")},
     )
-    return Made(findings, failures(materials, missing))
+    return Made(findings, failures(materials, missing, earlier))
 
 
 def _plan(context: Context, options: DilutionOptions, material: Material) -> _Corpus:
@@ -166,74 +165,42 @@ def _networks(
                 )
 
 
-def _answers(one: _Corpus, earlier: Earlier) -> dict[str, npt.NDArray[np.int64]]:
-    return {
-        key(system, training, label): _decided(places, earlier)
+def _examined(one: _Corpus, earlier: Earlier) -> Examined:
+    answers = {
+        key(system, training, label): decided(_joined(places, earlier))
         for (system, training), by_condition in one.answers.items()
         for label, places in by_condition.items()
     }
+    return Examined.of(one.material, answers)
 
 
-def _resampled(
-    one: _Corpus, answers: Mapping[str, npt.NDArray[np.int64]], options: StudyOptions, place: int
-) -> Resampled:
-    material = one.material
-    return resampled_ua(
-        material.targets,
-        answers,
-        len(material.classes),
-        material.speakers,
-        resamples=options.resamples,
-        seed=[options.seed, place],
-        model_of=without_condition,
-    )
+def _joined(places: Sequence[tuple[str, str]], earlier: Earlier) -> npt.NDArray[np.floating]:
+    """Return the scores ``(seeds, clips, classes)``: of one array, or of several that each hold some of the clips."""
+    logits = [earlier.array(cell, array) for cell, array in places]
+    joined = logits[0]
+    for more in logits[1:]:
+        joined = np.where(np.isnan(joined), more, joined)
+    found: npt.NDArray[np.floating] = joined if joined.ndim == 3 else joined[None]
+    return found
 
 
 def _tests(
-    whole: Sequence[_Corpus],
-    answers: Sequence[Mapping[str, npt.NDArray[np.int64]]],
-    conditions: Sequence[Condition],
-    options: StudyOptions,
+    examined: Sequence[Examined], conditions: Sequence[Condition], options: StudyOptions
 ) -> dict[Contest, float]:
     """Return the p value of each contest, Holm over all of them."""
 
-    def stacked(given: Mapping[str, npt.NDArray[np.int64]], system: str, contest: Contest) -> Answers:
-        labels = labels_of(contest.speech, conditions)
-        found: Answers = np.concatenate([given[key(system, contest.training, label)] for label in labels])
-        return found
+    def named(system: str, contest: Contest) -> list[str]:
+        return [key(system, contest.training, label) for label in labels_of(contest.speech, conditions)]
 
     raw = [
         paired_p(
-            [
-                Pair(
-                    one.material.targets,
-                    len(one.material.classes),
-                    one.material.speakers,
-                    stacked(given, contest.second, contest),
-                    stacked(given, contest.first, contest),
-                )
-                for one, given in zip(whole, answers, strict=True)
-            ],
+            [one.pair(named(contest.second, contest), named(contest.first, contest)) for one in examined],
             permutations=options.permutations,
             seed=options.seed,
         )
         for contest in CONTESTS
     ]
     return dict(zip(CONTESTS, holm(raw), strict=True))
-
-
-def _decided(places: Sequence[tuple[str, str]], earlier: Earlier) -> npt.NDArray[np.int64]:
-    """Return the answers ``(seeds, clips)``: of one array, or of several that each hold some of the clips."""
-    logits = [earlier.array(cell, array) for cell, array in places]
-    if len(logits) == 1:
-        joined = logits[0]
-    else:
-        joined = np.where(np.isnan(logits[0]), 0, logits[0])
-        for more in logits[1:]:
-            joined = joined + np.where(np.isnan(more), 0, more)
-    joined = joined if joined.ndim == 3 else joined[None]  # (seeds, clips, classes)
-    chosen: npt.NDArray[np.int64] = joined.argmax(-1).astype(np.int64)
-    return chosen
 
 
 def _protocol(context: Context, options: DilutionOptions, whole: Sequence[_Corpus]) -> str:

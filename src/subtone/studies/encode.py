@@ -1,11 +1,9 @@
-"""Cells that hear all clips under one condition: what was pooled, how well speech was found, what networks said."""
+"""The work of a cell that hears all clips of a corpus under one condition: features, speech found, scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,166 +12,134 @@ import torch
 from torch import Tensor
 
 from subtone import upstreams
-from subtone.acoustics.sounds import load_sounds
 from subtone.audio import SAMPLE_RATE_HZ
-from subtone.errors import UsageError
+from subtone.errors import SubtoneError, UsageError
 from subtone.extraction import PooledFeatures
 from subtone.extraction.backends import Backend, open_backend
 from subtone.extraction.chunks import Chunk
 from subtone.extraction.pooled import ClipPooling
 from subtone.extraction.silence import kept_spans, samples_of, speech_of
-from subtone.speech import Detector, SpeechSegments, load_detector
+from subtone.pooling import looks_at_speech
+from subtone.speech import SpeechSegments, load_detector
 from subtone.studies.attentive import Frames, Judges
-from subtone.studies.cells import Cell, Earlier, Outcome
-from subtone.studies.conditions import Condition, Heard, Wave, condition_of, hear
-from subtone.studies.material import Material, Waves
-from subtone.studies.options import StudyOptions
+from subtone.studies.cells import Earlier, Outcome
+from subtone.studies.conditions import Heard, Wave, condition_of, hear
+from subtone.studies.material import Waves
 from subtone.upstreams import Upstream
 
-_LOT = 16  # clips whose speech is found together
 _STEP = SAMPLE_RATE_HZ // 100  # 10 ms, at which detectors are scored
 
 #: Speech found, speech missed, non-speech taken for speech, non-speech left out.
 COUNTS = ("hits", "misses", "false_alarms", "rejections")
-SOUNDS = "sounds"
-
-
-def sounds_cell(folder: str | Path, seed: int, limit: int = 400) -> Cell:
-    """Return the cell of the non-speech human sounds of a study."""
-    return Cell(SOUNDS, read_sounds, {"folder": str(folder), "seed": seed, "limit": limit})
-
-
-def read_sounds(given: Mapping[str, Any], _earlier: Earlier) -> Outcome:
-    """Read, trim and join the recordings of sounds."""
-    found = load_sounds(given["folder"], given["limit"], given["seed"])
-    starts = np.concatenate([[0], np.cumsum([len(wave) for wave in found.waves])]).astype(np.int64)
-    values = {"kinds": list(found.kinds), "left_out": len(found.left_out)}
-    return Outcome(values, {"samples": np.concatenate(found.waves), "starts": starts})
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """How the clips of a corpus are heard, whatever the condition.
-
-    Parameters
-    ----------
-    material
-        The corpus.
-    upstream
-        Name or folder.
-    options
-        Arithmetic and seed.
-    statistics
-        What is pooled.
-    detectors
-        Name → configuration, as :meth:`subtone.speech.Detector.config` gives it.
-    sounds
-        Whether there is a cell of sounds.
-    cut_s
-        Shorten the silences of each clip to so much before the upstream hears it, as the one detector finds them; None
-        leaves them.
-    """
-
-    material: Material
-    upstream: str
-    options: StudyOptions
-    statistics: tuple[str, ...]
-    detectors: Mapping[str, Mapping[str, Any]]
-    sounds: bool = False
-    cut_s: float | None = None
-
-    def cell(
-        self,
-        what: Condition,
-        *,
-        judges: Sequence[str] = (),
-        keep_frames: bool = False,
-        prefix: str = "heard",
-        rehearsal: bool = False,
-    ) -> Cell:
-        """Return the cell of one condition.
-
-        Parameters
-        ----------
-        what
-            The condition.
-        judges
-            Cells of networks, which score the test clips of their folds on the way.
-        keep_frames
-            Keep all frames in half precision, for networks to learn from.
-        prefix
-            Of the cell's name, where one condition is heard in several ways.
-        rehearsal
-            Take sounds and draws that no other condition takes, for training.
-        """
-        given = {
-            "upstream": self.upstream,
-            "backend": self.options.backend,
-            "precision": self.options.precision,
-            "waves": self.material.waves.name,
-            "condition": what.to_dict(),
-            "statistics": list(self.statistics),
-            "detectors": {name: dict(config) for name, config in self.detectors.items()},
-            "sounds": SOUNDS if self.sounds else None,
-            "cut_s": self.cut_s,
-            "judges": list(judges),
-            "keep_frames": keep_frames,
-            "rehearsal": rehearsal,
-            "seed": self.options.seed,
-        }
-        needs = (self.material.waves.name, *((SOUNDS,) if self.sounds else ()), *judges)
-        name = f"{self.material.name}/{prefix}/{what.label}"
-        return Cell(name, encode, given, self.material.seconds * what.length, needs)
 
 
 def encode(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     """Hear all clips of a corpus under one condition.
 
+    A clip that fails under a condition is named in ``failed`` (its row and why), and has zeros in all arrays: whoever
+    reads them leaves it out. One that fails as it is fails the cell: there is nothing to compare it with.
+
     Returns
     -------
     Outcome
-        Arrays ``DETECTOR/STATISTIC (clips, layers, dim)``, ``DETECTOR/num_frames (clips,)`` and
-        ``DETECTOR/speech_frames (clips,)``, ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`),
-        ``num_samples (clips,)``, ``judges/NUMBER (clips, classes)`` logits, and those of `Frames` where frames are
-        kept.
+        Arrays ``DETECTOR/STATISTIC (clips, layers, dim)`` (of several detectors, what does not look at speech is the
+        first one's alone), ``DETECTOR/num_frames`` and ``DETECTOR/speech_frames (clips,)``,
+        ``DETECTOR/counts (clips, 4)`` in seconds (see `COUNTS`), ``num_samples (clips,)``, ``judges/NUMBER (clips,
+        classes)`` logits, and those of `Frames` where frames are kept.
     """
     upstream, backend = _opened(given["upstream"], given["backend"], given["precision"])
     detectors = {name: load_detector(config) for name, config in given["detectors"].items()}
     waves = Waves(earlier.path(given["waves"]))
+    sounds = _sounds(given, earlier) if given["sounds"] else []
     judges = Judges.read([earlier[name] for name in given["judges"]], upstream)
     frames = Frames.collect(upstream) if given["keep_frames"] else None
-    pooled: dict[str, list[PooledFeatures]] = {name: [] for name in detectors}
-    counts: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in detectors}
-    lengths = []
-    first = next(iter(detectors))
-    for row, heard, speech in _heard(given, earlier, waves, detectors):
-        if given["cut_s"] is not None:
-            heard, speech = _cut(heard, {first: speech[first]}, given["cut_s"])
-        chunks = ClipPooling.plan(upstream, len(heard.wave), speech[first], given["statistics"]).chunks
-        encoded = _encoded(backend, upstream, heard.wave, chunks)
-        for name, segments in speech.items():
-            work = ClipPooling.plan(upstream, len(heard.wave), segments, given["statistics"])
-            parts = [work.part(chunk, one) for chunk, one in zip(chunks, encoded, strict=True)]
-            pooled[name].append(work.finish(parts))
-            counts[name].append(quality(heard, segments))
-        lengths.append(len(heard.wave))
-        if judges or frames is not None:
-            cores = [one[:, chunk.core] for chunk, one in zip(chunks, encoded, strict=True)]
-            joined = torch.cat(cores, dim=1)  # (layers, frames, dim)
-            judges.hear(row, joined, speech[first])
+    collected = _Collected(list(detectors), given["statistics"])
+    what = condition_of(given["condition"])
+    failed: list[tuple[int, str]] = []
+    for row in range(len(waves)):
+        try:
+            heard = hear(waves[row], what, (given["seed"], row, int(given["rehearsal"])), sounds)
+            speech = {name: detector.detect(heard.wave) for name, detector in detectors.items()}
+            if given["cut_s"] is not None:
+                heard, speech = _cut(heard, speech, given["cut_s"])
+            joined = collected.add(upstream, backend, heard, speech)
+        except SubtoneError as error:
+            if what.kind == "plain":
+                raise
+            failed.append((row, str(error)))
+            collected.miss()
             if frames is not None:
-                frames.add(joined, speech[first])
-    arrays: dict[str, npt.NDArray[Any]] = {"num_samples": np.array(lengths, np.int64)}
-    for name, each in pooled.items():
-        found = PooledFeatures.concatenate(each)
-        arrays |= {f"{name}/{statistic}": values for statistic, values in found.statistics.items()}
-        arrays |= {f"{name}/num_frames": found.num_frames, f"{name}/speech_frames": found.speech_frames}
-    for name, seconds in counts.items():
-        arrays[f"{name}/counts"] = np.stack(seconds)
-    arrays |= judges.arrays(len(waves))
+                frames.miss()
+            continue
+        judges.hear(row, joined, speech[collected.first])
+        if frames is not None:
+            frames.add(joined, speech[collected.first])
+    arrays = {**collected.arrays(), **judges.arrays(len(waves))}
     if frames is not None:
         arrays |= frames.arrays()
-    return Outcome({"seconds": sum(lengths) / SAMPLE_RATE_HZ}, arrays)
+    return Outcome({"failed": failed}, arrays)
+
+
+class _Collected:
+    """What is kept of each clip, as they come."""
+
+    def __init__(self, detectors: Sequence[str], statistics: Sequence[str]) -> None:
+        self.first = detectors[0]
+        self._statistics = {
+            name: [one for one in statistics if name == self.first or looks_at_speech(one)]
+            for name in detectors
+        }
+        self._pooled: dict[str, list[PooledFeatures | None]] = {name: [] for name in detectors}
+        self._counts: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in detectors}
+
+    def add(
+        self, upstream: Upstream, backend: Backend, heard: Heard, speech: Mapping[str, SpeechSegments]
+    ) -> Tensor:
+        """Encode a clip and pool it over the speech of each detector; return its frames ``(layers, frames, dim)``."""
+        works = {
+            name: ClipPooling.plan(upstream, len(heard.wave), speech[name], statistics)
+            for name, statistics in self._statistics.items()
+        }
+        chunks = works[self.first].chunks
+        encoded = _encoded(backend, upstream, heard.wave, chunks)
+        done = {
+            name: work.finish(work.part(chunk, one) for chunk, one in zip(chunks, encoded, strict=True))
+            for name, work in works.items()
+        }
+        for name, features in done.items():  # when all went well: a clip is there for all detectors or none
+            self._pooled[name].append(features)
+            self._counts[name].append(quality(heard, speech[name]))
+        return torch.cat([one[:, chunk.core] for chunk, one in zip(chunks, encoded, strict=True)], dim=1)
+
+    def miss(self) -> None:
+        """Keep the place of a clip that failed."""
+        for name, each in self._pooled.items():
+            each.append(None)
+            self._counts[name].append(np.zeros(len(COUNTS)))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what a cell keeps.
+
+        Raises
+        ------
+        UsageError
+            If every clip failed.
+        """
+        found: dict[str, npt.NDArray[Any]] = {}
+        for name, each in self._pooled.items():
+            good = next((one for one in each if one is not None), None)
+            if good is None:
+                raise UsageError("every clip failed under this condition")
+            nothing = np.zeros(1, np.int64)
+            zeros = {statistic: np.zeros_like(values) for statistic, values in good.statistics.items()}
+            blank = PooledFeatures(zeros, nothing, nothing, nothing, np.zeros(1, np.bool_))
+            joined = PooledFeatures.concatenate(blank if one is None else one for one in each)
+            found |= {f"{name}/{statistic}": values for statistic, values in joined.statistics.items()}
+            found |= {f"{name}/num_frames": joined.num_frames, f"{name}/speech_frames": joined.speech_frames}
+            found[f"{name}/counts"] = np.stack(self._counts[name])
+            if name == self.first:
+                found["num_samples"] = joined.num_samples
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -181,21 +147,6 @@ def _opened(name: str, backend: Any, precision: Any) -> tuple[Upstream, Backend]
     # Kept from cell to cell: opening an engine holds it against PyTorch first, which takes a while.
     upstream = upstreams.load(name)
     return upstream, open_backend(upstream, backend, precision)
-
-
-def _heard(
-    given: Mapping[str, Any], earlier: Earlier, waves: Waves, detectors: Mapping[str, Detector]
-) -> Iterator[tuple[int, Heard, dict[str, SpeechSegments]]]:
-    """Yield each clip as it is heard, and where each detector finds speech in it."""
-    what = condition_of(given["condition"])
-    sounds = _sounds(given, earlier) if given["sounds"] else []
-    draw = 1 if given["rehearsal"] else 0
-    for start in range(0, len(waves), _LOT):
-        rows = range(start, min(start + _LOT, len(waves)))
-        lot = [hear(waves[row], what, (given["seed"], row, draw), sounds) for row in rows]
-        found = {name: one.detect_many([heard.wave for heard in lot]) for name, one in detectors.items()}
-        for place, row in enumerate(rows):
-            yield row, lot[place], {name: each[place] for name, each in found.items()}
 
 
 def _sounds(given: Mapping[str, Any], earlier: Earlier) -> list[Wave]:

@@ -19,6 +19,7 @@ from subtone.evaluation.bootstrap import (
 )
 from subtone.evaluation.findings import Measure
 from subtone.evaluation.metrics import unweighted_accuracy
+from subtone.studies.material import Material
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,6 +55,73 @@ class Resampled:
         value = float(what(*(self.values[name] for name in names)))
         draws = what(*(self.draws[name] for name in names))
         return Measure(value, *percentile_interval(draws))
+
+
+def decided(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Return the answers ``(seeds, clips)`` of scores ``(seeds, clips, classes)``; -1 for a clip without scores.
+
+    >>> decided(np.array([[[0.1, 0.9], [np.nan, np.nan]]]))
+    array([[ 1, -1]])
+    """
+    chosen = np.where(np.isnan(logits).any(-1), -1, logits.argmax(-1))
+    return np.asarray(chosen, np.int64)
+
+
+def answered(answers: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Return the clips to which all answers are there: only those are compared.
+
+    >>> answered({"a": np.array([[0, -1, 1]]), "b": np.array([[0, 1, 1]])})
+    array([0, 2])
+    """
+    return np.flatnonzero(np.all([(one >= 0).all(0) for one in answers.values()], axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """What one corpus answered, of the clips to which all systems answered under all conditions.
+
+    Parameters
+    ----------
+    truth, speakers
+        ``(clips,)``.
+    classes
+        How many.
+    answers
+        Name → ``(seeds, clips)``.
+    """
+
+    truth: npt.NDArray[np.int64]
+    speakers: Sequence[Any]
+    classes: int
+    answers: Mapping[str, npt.NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, material: Material, answers: Mapping[str, npt.NDArray[np.int64]]) -> Examined:
+        """Leave out the clips that failed somewhere."""
+        rows = answered(answers)
+        return cls(
+            material.targets[rows],
+            [material.speakers[row] for row in rows.tolist()],
+            len(material.classes),
+            {name: one[:, rows] for name, one in answers.items()},
+        )
+
+    def resampled(self, *, resamples: int, seed: int | Sequence[int]) -> Resampled:
+        """UA of all answers, named ``MODEL | CONDITION``; see :func:`resampled_ua`."""
+        return resampled_ua(
+            self.truth,
+            self.answers,
+            self.classes,
+            self.speakers,
+            resamples=resamples,
+            seed=seed,
+            model_of=without_condition,
+        )
+
+    def pair(self, first: Sequence[str], second: Sequence[str]) -> Pair:
+        """Two models' answers under the same conditions, by their names."""
+        below = [np.concatenate([self.answers[name] for name in names]) for names in (first, second)]
+        return Pair(self.truth, self.classes, self.speakers, *below)
 
 
 def resampled_ua(

@@ -17,7 +17,7 @@ from subtone.protocols import Fold
 from subtone.studies.cells import Cell, Earlier, Outcome
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.encode import Hearing
+from subtone.studies.hearing import Hearing
 from subtone.studies.layer_energy import STATISTICS, SUMS, energy_cell, resampled_energies
 from subtone.studies.layer_findings import ALL, MIX, PICKED, SYSTEMS, Found, findings_of
 from subtone.studies.material import Material

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,10 @@ class Waves:
     """Decoded clips in one file: ``waves[row]`` is ``(samples,)`` float32 at 16 kHz."""
 
     def __init__(self, path: Path) -> None:
-        self._file = safe_open(path, framework="np")
-        with self._file as file:
-            self._starts = file.get_tensor("starts")  # (clips + 1,)
-            self._samples = file.get_tensor("samples")
+        # Mapped into memory: a corpus may be larger than that.
+        file: Any = safe_open(path, framework="np")
+        self._starts = file.get_tensor("starts")  # (clips + 1,)
+        self._samples = file.get_slice("samples")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -187,8 +188,17 @@ def _divided(table: pd.DataFrame, options: StudyOptions) -> Split:
 
 
 def _waves_cell(name: str, table: pd.DataFrame) -> Cell:
-    clips = [[clip.file, clip.start_s, clip.end_s] for clip in clips_of(table)]
+    clips = [[clip.file, clip.start_s, clip.end_s, *_stamp(clip.file)] for clip in clips_of(table)]
     return Cell(f"{name}/waves", decode, {"clips": clips}, cost=len(clips))
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Return what changes when a file does: size and time; zeros where there is none."""
+    try:
+        about = os.stat(file)
+    except OSError:
+        return 0, 0
+    return about.st_size, about.st_mtime_ns
 
 
 def decode(given: Mapping[str, Any], _earlier: Earlier) -> Outcome:
@@ -196,7 +206,7 @@ def decode(given: Mapping[str, Any], _earlier: Earlier) -> Outcome:
     waves: list[Wave] = []
     rows: list[int] = []
     failed: list[tuple[str, str]] = []
-    for row, (file, start_s, end_s) in enumerate(given["clips"]):
+    for row, (file, start_s, end_s, *_) in enumerate(given["clips"]):
         try:
             wave = load_audio(file, start_s=float(start_s), end_s=end_s)
         except SubtoneError as error:

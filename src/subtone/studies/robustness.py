@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from subtone.acoustics import conditions as acoustics
 from subtone.errors import UsageError, nearest
 from subtone.evaluation import holm
@@ -16,16 +13,15 @@ from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
 from subtone.studies.context import Context, Made, Study, failures
-from subtone.studies.encode import Hearing
 from subtone.studies.figures import (
-    Pair,
+    Examined,
     Resampled,
+    decided,
     p_cell,
     paired_p,
     pooled_over,
-    resampled_ua,
-    without_condition,
 )
+from subtone.studies.hearing import Hearing
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
 from subtone.studies.systems import POOLED, Features, system_cell
@@ -70,7 +66,9 @@ def make(context: Context) -> Made:
     whole = [one for one in planned if not bad & {cell.name for cell in one.systems.values()}]
     if not whole:
         raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
-    return Made(_findings(context, whole, chosen, unavailable, earlier), failures(materials, missing))
+    return Made(
+        _findings(context, whole, chosen, unavailable, earlier), failures(materials, missing, earlier)
+    )
 
 
 def choose(names: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
@@ -113,49 +111,22 @@ def _key(system: str, condition: str) -> str:
     return f"{system} | {condition}"
 
 
-def _answers(one: _Corpus, chosen: Sequence[str], earlier: Earlier) -> dict[str, npt.NDArray[np.int64]]:
-    return {
-        _key(system, name): earlier.array(cell.name, name).argmax(-1).astype(np.int64)
+def _examined(one: _Corpus, chosen: Sequence[str], earlier: Earlier) -> Examined:
+    answers = {
+        _key(system, name): decided(earlier.array(cell.name, name))
         for system, cell in one.systems.items()
         for name in chosen
     }
-
-
-def _resampled(
-    one: _Corpus, answers: Mapping[str, npt.NDArray[np.int64]], options: StudyOptions, place: int
-) -> Resampled:
-    material = one.material
-    return resampled_ua(
-        material.targets,
-        answers,
-        len(material.classes),
-        material.speakers,
-        resamples=options.resamples,
-        seed=[options.seed, place],
-        model_of=without_condition,
-    )
+    return Examined.of(one.material, answers)
 
 
 def _ahead(
-    whole: Sequence[_Corpus],
-    answers: Sequence[Mapping[str, npt.NDArray[np.int64]]],
-    found: Resampled,
-    chosen: Sequence[str],
-    options: StudyOptions,
+    examined: Sequence[Examined], found: Resampled, chosen: Sequence[str], options: StudyOptions
 ) -> dict[str, tuple[Measure, float]]:
     """Return by how much GAP ‖ SAP is ahead of GAP under each condition, and the p value, Holm over all of them."""
     raw = [
         paired_p(
-            [
-                Pair(
-                    one.material.targets,
-                    len(one.material.classes),
-                    one.material.speakers,
-                    given[_key("gap", name)],
-                    given[_key("gap+sap", name)],
-                )
-                for one, given in zip(whole, answers, strict=True)
-            ],
+            [one.pair([_key("gap", name)], [_key("gap+sap", name)]) for one in examined],
             permutations=options.permutations,
             seed=options.seed,
         )
@@ -175,15 +146,15 @@ def _findings(
     earlier: Earlier,
 ) -> Findings:
     options = context.options
-    answers = [_answers(one, chosen, earlier) for one in whole]
+    examined = [_examined(one, chosen, earlier) for one in whole]
     each = {
-        one.material.name: _resampled(one, given, options, place)
-        for place, (one, given) in enumerate(zip(whole, answers, strict=True))
+        one.material.name: found.resampled(resamples=options.resamples, seed=[options.seed, place])
+        for place, (one, found) in enumerate(zip(whole, examined, strict=True))
     }
     scopes = {"mean of corpora": pooled_over(list(each.values())), **each} if len(each) > 1 else dict(each)
     first = next(iter(scopes))
     changed = [name for name in chosen if name != CLEAN]
-    ahead = _ahead(whole, answers, scopes[first], chosen, options)
+    ahead = _ahead(examined, scopes[first], chosen, options)
     maps = HeatMap(
         "loss",
         "UA lost (points) by gap+sap",

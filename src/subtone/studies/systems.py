@@ -45,9 +45,18 @@ class Features:
     def read(self, earlier: Earlier, layers: Sequence[int] | None = None) -> Matrix:
         """Return ``(clips, layers, dim)``, of all layers or some."""
         with safe_open(earlier.path(self.cell), framework="np") as file:
-            parts = [file.get_tensor(f"{self.detector}/{name}") for name in self.statistics]
+            parts = [file.get_tensor(self._key(list(file.keys()), name)) for name in self.statistics]
         joined: Matrix = np.concatenate(parts, axis=-1)
         return joined if layers is None else joined[:, list(layers)]
+
+    def _key(self, keys: Sequence[str], name: str) -> str:
+        """Return the array of a statistic; one that does not look at speech is kept of one detector alone."""
+        own = f"{self.detector}/{name}"
+        return own if own in keys else next(key for key in keys if key.endswith(f"/{name}"))
+
+    def failed(self, earlier: Earlier) -> npt.NDArray[np.int64]:
+        """Return the rows of clips that failed there."""
+        return np.array([row for row, _ in earlier.values(self.cell)["failed"]], np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object; `features_of` reads it back."""
@@ -109,25 +118,32 @@ def train_and_test(given: Mapping[str, Any], earlier: Earlier) -> Outcome:
     Returns
     -------
     Outcome
-        Arrays ``CONDITION (seeds, clips, classes)`` logits.
+        Arrays ``CONDITION (seeds, clips, classes)`` logits, NaN for clips that failed under it; clips that failed where
+        it was taught are left out there.
     """
-    folds = [
-        Fold(one["name"], *(np.array(one[part], np.int64) for part in ("train", "dev", "test")))
-        for one in given["folds"]
-    ]
+    taught = features_of(given["trained"])
+    bad = taught.failed(earlier)
+    folds = [_fold(one, bad) for one in given["folds"]]
     run = train_frozen(
-        features_of(given["trained"]).read(earlier, given["layers"]),
+        taught.read(earlier, given["layers"]),
         np.array(given["targets"], np.int64),
         folds,
         given["seeds"],
         given["classes"],
         FrozenOptions(**given["options"]),
     )
-    arrays = {
-        label: score(run, folds, features_of(one).read(earlier, given["layers"]))
-        for label, one in given["tests"].items()
-    }
+    arrays = {}
+    for label, one in given["tests"].items():
+        heard = features_of(one)
+        arrays[label] = score(run, folds, heard.read(earlier, given["layers"]))
+        arrays[label][:, heard.failed(earlier)] = np.nan
     return Outcome({"steps": run.steps.tolist()}, arrays)
+
+
+def _fold(record: Mapping[str, Any], bad: npt.NDArray[np.int64]) -> Fold:
+    """Return a fold that learns nothing from clips that failed."""
+    train, dev = (np.setdiff1d(record[part], bad).astype(np.int64) for part in ("train", "dev"))
+    return Fold(record["name"], train, dev, np.array(record["test"], np.int64))
 
 
 @torch.inference_mode()
