@@ -186,3 +186,17 @@ def test_no_name_leaves_the_folder_or_meets_another(tmp_path: Path) -> None:
     for path in paths:
         assert ".." not in path.parts
         assert path.is_relative_to(tmp_path)
+
+
+def test_what_a_killed_writer_left_is_swept_up(tmp_path: Path) -> None:
+    left = tmp_path / "work" / "part" / ".1.safetensors.123"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    run_cells(cells(tmp_path / "trace", 1), tmp_path / "work", jobs=1)
+    assert not left.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file")
+    with pytest.raises(StoreError, match="name another folder"):
+        run_cells(cells(tmp_path / "trace", 1), tmp_path / "work", jobs=1)

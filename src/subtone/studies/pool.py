@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subtone.errors import SubtoneError, UsageError
+from subtone.errors import StoreError, SubtoneError, UsageError, is_out_of_memory
+from subtone.files import sweep_partial
 from subtone.studies.cells import Cell, Earlier, Work, identities, is_done, path_of, write_outcome
 
 OnProgress = Callable[[str, float, float], None]
@@ -72,6 +73,17 @@ def run_cells(
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs = {jobs} must be at least 1")
     identity = identities(cells)
+    with _alone(folder):
+        return _run(cells, identity, folder, jobs, on_progress)
+
+
+def _run(
+    cells: Sequence[Cell],
+    identity: Mapping[str, str],
+    folder: Path,
+    jobs: int | None,
+    on_progress: OnProgress | None,
+) -> tuple[Earlier, tuple[Missing, ...]]:
     paths = {cell.name: path_of(folder, cell.name) for cell in cells}
     done = {cell.name for cell in cells if is_done(paths[cell.name], identity[cell.name])}
     todo = [cell for cell in cells if cell.name not in done]
@@ -80,7 +92,7 @@ def run_cells(
     failed: dict[str, str] = {}
     if on_progress is not None:
         on_progress(meter.sentence(), len(done), len(cells))
-    with _workers(side_by_side) as submit:
+    with _told_of_memory(), _workers(side_by_side) as submit:
         running: dict[Future[float], Cell] = {}
         while todo or running:
             for cell in list(todo):
@@ -103,15 +115,41 @@ def run_cells(
                     done.add(cell.name)
                 except SubtoneError as error:
                     failed[cell.name] = str(error)
-                except BrokenProcessPool:
-                    raise UsageError(
-                        f"a process of the study was ended from outside, at {cell.name} or beside it: most likely "
-                        "memory ran out; give the same command again with fewer --jobs"
-                    ) from None
                 if on_progress is not None:
                     on_progress(meter.sentence(), len(done) + len(failed), len(cells))
     there = {name: path for name, path in paths.items() if name in done}
     return Earlier(there), tuple(Missing(name, message) for name, message in failed.items())
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep two studies out of one folder, and sweep up what a killed one left half written."""
+    from subtone.extraction.scratch import (
+        alone_in_turn,
+    )  # not for the workers, which would load an engine with it
+
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in_turn(folder / ".lock"))
+            for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+                sweep_partial(inner)
+        except OSError as error:
+            raise StoreError(
+                f"{folder}: cannot be written: {error.strerror or error}; make room, or name another folder"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _told_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise UsageError(
+            "a process of the study was ended from outside: most likely memory ran out; give the same command again "
+            "with fewer --jobs"
+        ) from None
 
 
 def _compute(
@@ -124,6 +162,8 @@ def _compute(
     except SubtoneError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise SubtoneError("not enough memory; give the same command again with fewer --jobs") from None
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise SubtoneError(
@@ -195,8 +235,9 @@ def _workers(jobs: int) -> Iterator[Callable[..., Future[float]]]:
         try:
             yield pool.submit
         except BaseException:
+            mine = list((pool._processes or {}).values())  # there is no public way to end what they compute
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in mine:
                 process.terminate()
             raise
         pool.shutdown()
