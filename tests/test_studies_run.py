@@ -237,3 +237,20 @@ def test_settings_are_checked_first(
         studies.run(
             study, {"manifest": tones}, out=tmp_path / "o", upstream="fbank", settings=[setting], jobs=1
         )
+
+
+def test_a_recording_in_two_corpora_is_refused(tones: Path) -> None:
+    from subtone.studies.material import _check_apart, _table
+    from subtone.studies.options import StudyOptions
+
+    table = _table("manifest", tones, StudyOptions())
+    with pytest.raises(UsageError, match="in both corpus 'a' and corpus 'b'"):
+        _check_apart({"a": table, "b": table})
+
+
+def test_frames_that_would_not_fit_are_refused_before_any_work() -> None:
+    from subtone.studies.hearing import check_memory
+
+    check_memory("fbank:20", 3600.0)
+    with pytest.raises(UsageError, match="networks=false"):
+        check_memory("fbank:80", 2_000_000.0)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from subtone import upstreams
 from subtone.evaluation.findings import Findings
 from subtone.speech import get_detector
 from subtone.studies.cells import Cell, Earlier
+from subtone.studies.hearing import loaded
 from subtone.studies.material import Material, gather
 from subtone.studies.options import StudyOptions
 from subtone.studies.pool import Missing, OnProgress, run_cells
@@ -63,7 +63,7 @@ class Context:
     def taught(self, materials: Sequence[Material]) -> tuple[str, ...]:
         """Return what must be said among the limits of an upstream that has been taught emotions; mostly nothing."""
         tables = pd.concat([one.split.table for one in materials])
-        heard = taught_on([upstreams.load(self.upstream)], tables).removeprefix("; ")
+        heard = taught_on([loaded(self.upstream)], tables).removeprefix("; ")
         return (
             (f"The upstream is no stranger to emotions: {heard}. Figures may flatter it.",) if heard else ()
         )

@@ -26,7 +26,7 @@ from subtone.studies.dilution_findings import (
     labels_of,
 )
 from subtone.studies.figures import Examined, decided, paired_p
-from subtone.studies.hearing import Hearing, sounds_cell
+from subtone.studies.hearing import Hearing, check_memory, sounds_cell
 from subtone.studies.material import Material
 from subtone.studies.options import SoundsOptions, StudyOptions
 from subtone.studies.systems import CUT_POOLED, POOLED, Features, system_cell
@@ -96,6 +96,8 @@ def make(context: Context) -> Made:
 
 
 def _plan(context: Context, options: DilutionOptions, material: Material) -> _Corpus:
+    if options.networks:
+        check_memory(context.upstream, material.seconds * MIXED.length)
     conditions = [TRIMMED, *(one for one in dilutions() if one.filler != "sounds" or options.sounds)]
     hearing = Hearing(
         material,

@@ -12,13 +12,16 @@ import numpy as np
 
 from subtone import upstreams
 from subtone.acoustics.sounds import load_sounds
+from subtone.errors import UsageError
 from subtone.studies.cells import Cell, Earlier, Outcome
 from subtone.studies.conditions import Condition
 from subtone.studies.encode import encode
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
+from subtone.upstreams import Upstream
 
 SOUNDS = "sounds"
+_MOST_BYTES = 8e9
 
 
 def sounds_cell(folder: str | Path, seed: int, limit: int = 400) -> Cell:
@@ -34,10 +37,28 @@ def read_sounds(given: Mapping[str, Any], _earlier: Earlier) -> Outcome:
     return Outcome(values, {"samples": np.concatenate(found.waves), "starts": starts})
 
 
-@lru_cache(maxsize=4)
-def fingerprint(upstream: str) -> str:
-    """Return what tells an upstream from another of the same name: other weights make other cells."""
-    return upstreams.load(upstream).fingerprint()
+@lru_cache(maxsize=2)
+def loaded(upstream: str) -> Upstream:
+    """Return an upstream by name or folder, as it was when it was first asked for."""
+    return upstreams.load(upstream)
+
+
+def check_memory(upstream: str, seconds: float) -> None:
+    """Refuse to keep the frames of so much audio where they would not fit: networks read all of them at once.
+
+    Raises
+    ------
+    UsageError
+        If they would take more than 8 GB.
+    """
+    known = loaded(upstream)
+    frames = seconds * known.grid.sample_rate_hz / known.grid.hop
+    size = 2 * frames * known.num_layers * known.dim
+    if size > _MOST_BYTES:
+        raise UsageError(
+            f"the frames of {seconds / 3600:.1f} h of audio take {size / 1e9:.0f} GB, which networks read at once; "
+            "leave systems on frames away (--set networks=false) or take fewer clips (--set every.CORPUS=N)"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,7 @@ class Hearing:
         """
         given = {
             "upstream": self.upstream,
-            "fingerprint": fingerprint(self.upstream),
+            "fingerprint": loaded(self.upstream).fingerprint(),
             "backend": self.options.backend,
             "precision": self.options.precision,
             "waves": self.material.waves.name,

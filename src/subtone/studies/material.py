@@ -128,6 +128,7 @@ def gather(
         if corpora_room.get(name).name not in known:
             raise UsageError(f"every: corpus {name!r} is not among those given ({', '.join(known)})")
     tables = {name: _table(name, path, options) for name, path in corpora.items()}
+    _check_apart(tables)
     there = {str(one) for table in tables.values() for one in table["emotion"].unique()}
     for label in options.classes or ():
         if label not in there:
@@ -155,6 +156,19 @@ def gather(
 
 
 _POSITION = "position"
+
+
+def _check_apart(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse recordings that are in two corpora: one would be trained on, the other tested."""
+    owner: dict[str, str] = {}
+    for name, table in tables.items():
+        for file in table.index.get_level_values("file").unique():
+            other = owner.setdefault(os.path.realpath(file), name)
+            if other != name:
+                raise UsageError(
+                    f"{file} is in both corpus {other!r} and corpus {name!r}: what is trained on must not be tested; "
+                    "give each recording once"
+                )
 
 
 def _table(name: str, path: str | Path, options: StudyOptions) -> pd.DataFrame:
