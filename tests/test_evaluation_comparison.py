@@ -199,7 +199,63 @@ def answers_difference(truth, answers) -> float:
     return float(np.mean(each[len(each) // 2 :]) - np.mean(each[: len(each) // 2]))
 
 
+def two_corpora(rng, few, many):
+    """Truth, answers, speakers and corpora; classes of each corpus are its own, as in a test over both."""
+    parts = [study(rng, few, 40, gain=0.3), study(rng, many, 40)]
+    truth, a, b, who = (
+        np.concatenate([first, second + shift]) for (first, second), shift in zip(zip(*parts), (4, 4, 4, few))
+    )
+    return truth, a, b, who, ["small"] * 40 * few + ["large"] * 40 * many
+
+
+def test_strata_are_drawn_by_themselves_so_that_a_small_corpus_is_in_every_resample():
+    rng = np.random.default_rng(11)
+    truth, a, b, who, corpora = two_corpora(rng, 2, 14)
+    labels = [f"{corpus} {label}" for corpus in ("small", "large") for label in LABELS]
+    found = compare(truth, a, b, labels, who, strata=corpora, resamples=4000)
+    gained = []
+    for _ in range(1500):
+        rows = [
+            np.flatnonzero(who == speaker)
+            for corpus in (np.arange(2), np.arange(2, 16))
+            for speaker in rng.choice(corpus, len(corpus))
+        ]
+        at = np.concatenate(rows)
+        gained.append(balanced_accuracy_score(truth[at], b[at]) - balanced_accuracy_score(truth[at], a[at]))
+    assert found.ci == pytest.approx(tuple(np.percentile(gained, [2.5, 97.5])), abs=0.01)
+    together = compare(truth, a, b, labels, who, resamples=4000)
+    assert together.ci[1] - together.ci[0] > 1.3 * (found.ci[1] - found.ci[0]), (
+        "resamples without the small one"
+    )
+    assert (found.difference, found.units) == (pytest.approx(together.difference), together.units)
+    assert found.p == pytest.approx(together.p, abs=0.02)
+    turned = compare(truth, a, b, labels, who, strata=[f"the {name}" for name in corpora], resamples=4000)
+    assert turned == found
+
+
+def test_speakers_who_are_alike_are_told_apart_by_their_stratum():
+    truth, right, wrong = [0, 1] * 6, [0, 1] * 6, [1, 0] * 6
+    answers = right[:4] + wrong[4:8] + right[8:]
+    who = [
+        number // 2 for number in range(12)
+    ]  # alike in both strata: right, right, wrong; wrong, right, right
+    for strata, fixed in ((["x"] * 12, False), ([*"xxxx", *"yyyy", *"xxxx"], True)):
+        low, high = compare(truth, wrong, answers, ["a", "b"], who, strata=strata).ci
+        assert (low == high == pytest.approx(4 / 6)) is fixed
+
+
+def test_one_stratum_is_none():
+    truth, a, b, who = study(np.random.default_rng(12), 20, 40, gain=0.1)
+    assert compare(truth, a, b, LABELS, who, strata=["all"] * len(who)) == compare(truth, a, b, LABELS, who)
+
+
 def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(UsageError, match=r"a speaker belongs to several strata \(x, y\)"):
+        compare([0, 1, 0], [0, 1, 0], [0, 1, 0], LABELS, ["s", "s", "t"], strata=["x", "y", "y"])
+    with pytest.raises(UsageError, match="2 strata for 3 clips"):
+        compare([0, 1, 0], [0, 1, 0], [0, 1, 0], LABELS, strata=["x", "y"])
+    with pytest.raises(UsageError, match="has no stratum"):
+        compare([0, 1, 0], [0, 1, 0], [0, 1, 0], LABELS, strata=["x", None, "y"])
     with pytest.raises(UsageError, match="metric 'f1'"):
         compare([0, 1], [0, 1], [0, 1], LABELS, metric="f1")
     with pytest.raises(UsageError, match="old: shape"):

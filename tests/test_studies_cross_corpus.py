@@ -283,6 +283,20 @@ def test_standardised_corpora_differ_no_more_by_place_and_scale() -> None:
     assert (standardised(one)[:, 0, 0] == 0).all()
 
 
+def test_a_small_corpus_is_in_every_resample_of_a_test_over_all() -> None:
+    materials = [made_up("small", 2, [3, 3]).material, made_up("large", 10, [2, 2]).material]
+    given: dict[str, dict[str, Codes]] = {}
+    for one in materials:
+        wrong = 1 - one.targets if one.name == "small" else one.targets
+        answers = {"gap": wrong, "gap+sap": one.targets}
+        given[one.name] = {System(name).key(one.name): each[None] for name, each in answers.items()}
+    comparison = Answers(materials, given, StudyOptions(resamples=200, permutations=10)).compare(
+        "within", System("gap"), System("gap+sap"), ("gap", "both")
+    )
+    assert comparison is not None
+    assert comparison.ci == pytest.approx((0.5, 0.5))  # all of the small one, nothing of the large
+
+
 def test_figures_over_corpora_are_means_of_each_corpus() -> None:
     rng = np.random.default_rng(0)
     sources = [made_up("a", 4, [5, 2]), made_up("b", 3, [1, 3]), made_up("c", 5, [2, 2])]

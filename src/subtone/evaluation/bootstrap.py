@@ -39,12 +39,15 @@ class Units:
         ``(units,)`` how many units are like this one.
     unit
         Whether a unit is a speaker or, where speakers are unknown or all one, a clip.
+    strata
+        ``(units,)`` which stratum each belongs to; None where there is one.
     """
 
     hits: Floats
     support: Floats
     copies: Codes
     unit: IntervalUnit
+    strata: Codes | None = None
 
     @property
     def number(self) -> int:
@@ -56,7 +59,13 @@ class Units:
         return np.einsum("u,usc->sc", self.copies, self.hits), self.copies @ self.support
 
 
-def units_of(truth: Codes, predictions: Codes, num_classes: int, speakers: Sequence[Any] | None) -> Units:
+def units_of(
+    truth: Codes,
+    predictions: Codes,
+    num_classes: int,
+    speakers: Sequence[Any] | None,
+    strata: Sequence[Any] | None = None,
+) -> Units:
     """Sum hits and clips up per speaker.
 
     Parameters
@@ -69,6 +78,8 @@ def units_of(truth: Codes, predictions: Codes, num_classes: int, speakers: Seque
         How many classes.
     speakers
         ``(clips,)``; None, a missing one among them, or a single speaker makes the clips the units.
+    strata
+        ``(clips,)``; equal units of several strata are kept apart.
 
     Returns
     -------
@@ -77,23 +88,39 @@ def units_of(truth: Codes, predictions: Codes, num_classes: int, speakers: Seque
     Raises
     ------
     UsageError
-        If the number of speakers is not that of clips.
+        If the number of speakers or strata is not that of clips, a clip has no stratum, or a speaker several.
     """
     codes, unit = _unit_codes(speakers, len(truth))
     size = int(codes.max()) + 1
+    within = np.zeros(size) if strata is None else _strata_of_units(strata, codes, unit, size)
     support = np.zeros((size, num_classes))
     np.add.at(support, (codes, truth), 1.0)
     hits = np.zeros((size, len(predictions), num_classes))
     for seed, answer in enumerate(predictions):
         np.add.at(hits[:, seed], (codes, truth), (answer == truth).astype(np.float64))
-    flat = np.concatenate([support, hits.reshape(size, -1)], axis=1)
+    flat = np.concatenate([support, hits.reshape(size, -1), within[:, None]], axis=1)
     distinct, copies = np.unique(flat, axis=0, return_counts=True)
     return Units(
-        hits=distinct[:, num_classes:].reshape(len(distinct), len(predictions), num_classes),
+        hits=distinct[:, num_classes:-1].reshape(len(distinct), len(predictions), num_classes),
         support=distinct[:, :num_classes],
         copies=copies.astype(np.int64),
         unit=unit,
+        strata=None if strata is None else distinct[:, -1].astype(np.int64),
     )
+
+
+def _strata_of_units(strata: Sequence[Any], codes: Codes, unit: IntervalUnit, size: int) -> Floats:
+    if len(strata) != len(codes):
+        raise UsageError(f"{len(strata)} strata for {len(codes)} clips; give one a clip")
+    numbers, names = pd.factorize(np.asarray(strata, dtype=object))
+    if (numbers < 0).any():
+        raise UsageError("a clip has no stratum; give one a clip")
+    within = np.full(size, -1)
+    within[codes] = numbers  # the last of each unit's clips decides …
+    for at in np.flatnonzero(within[codes] != numbers)[:1]:  # … and all others must agree
+        both = ", ".join(sorted(map(str, (names[numbers[at]], names[within[codes[at]]]))))
+        raise UsageError(f"a {unit} belongs to several strata ({both}); name those of each stratum apart")
+    return within.astype(np.float64)
 
 
 def _unit_codes(speakers: Sequence[Any] | None, clips: int) -> tuple[Codes, IntervalUnit]:

@@ -17,6 +17,7 @@ from subtone.evaluation.bootstrap import (
     Units,
     percentile_interval,
     resample,
+    resample_within,
     seed_weights,
     units_of,
     weighted_metric,
@@ -158,6 +159,7 @@ def compare(
     labels: Sequence[str],
     speakers: Sequence[Any] | None = None,
     *,
+    strata: Sequence[Any] | None = None,
     names: tuple[str, str] = ("a", "b"),
     metric: Metric = "ua",
     seed: int = 0,
@@ -184,6 +186,10 @@ def compare(
         Classes, in the order of the score columns.
     speakers
         ``(clips,)``; without it clips are resampled and exchanged, and ``unit`` says so.
+    strata
+        ``(clips,)``, e.g. the corpus of each. The interval then draws the speakers of each stratum by themselves, as
+        many as it has, so that none is missing from a resample; of a stratum with one speaker nothing is drawn.
+        The p value knows no strata: exchanges leave every speaker where they are.
     names
         Of the systems.
     metric
@@ -198,7 +204,7 @@ def compare(
     Raises
     ------
     UsageError
-        If lengths disagree, or a label or the metric is unknown.
+        If lengths disagree, a speaker is in several strata, or a label or the metric is unknown.
 
     Examples
     --------
@@ -216,7 +222,7 @@ def compare(
     codes = class_numbers(truth, classes, "truth")
     first = predicted_classes(a, classes, len(codes), names[0])
     second = predicted_classes(b, classes, len(codes), names[1])
-    units = units_of(codes, np.concatenate([first, second]), len(classes), speakers)
+    units = units_of(codes, np.concatenate([first, second]), len(classes), speakers, strata)
     split = len(first)
     score = METRICS[metric]
 
@@ -225,7 +231,11 @@ def compare(
     value_b = float(score(hits[split:].mean(0), support))
 
     rng = np.random.default_rng(seed)
-    drawn, drawn_support = resample(units, resamples, rng)  # (resamples, seeds of a and b, classes)
+    drawn, drawn_support = (
+        resample(units, resamples, rng)
+        if units.strata is None
+        else resample_within(units, units.strata, resamples, rng)
+    )  # (resamples, seeds of a and b, classes)
     parts = [
         weighted_metric(metric, part, drawn_support, seed_weights(part.shape[1], resamples, rng))
         for part in (drawn[:, :split], drawn[:, split:])
