@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from subtone.errors import UsageError
 from subtone.evaluation import evaluate
 from subtone.evaluation.bootstrap import resample_within, units_of
+from subtone.evaluation.gap_words import gap_sentences
 from subtone.evaluation.slices import Slices, groups, slices_of
 
 LABELS = ["anger", "happiness", "neutral", "sadness"]
@@ -202,3 +204,68 @@ def test_what_does_not_fit_is_refused():
         slices_of(truth, answers, LABELS, table, who, by=["genders"])
     with pytest.raises(UsageError, match="resamples"):
         slices_of(truth, answers, LABELS, table, who, resamples=0)
+
+
+def other_classes(who, truth):
+    """The same table by corpus, where one corpus lacks a class, and by gender, where both have all."""
+    corpus = np.where(who < 6, "a", "b")
+    kept = ~((corpus == "b") & (truth == 3))
+    return kept, pd.DataFrame({"corpus": corpus, "gender": np.where(who % 2 == 0, "female", "male")})
+
+
+def test_no_gap_is_given_between_groups_of_different_classes_and_that_is_said():
+    truth, answers, who, _ = study(np.random.default_rng(20), speakers=12, clips=20)
+    kept, table = other_classes(who, truth)
+    found = slices_of(truth[kept], answers[:, kept], LABELS, table[kept], who[kept])
+    gaps = {cut.by: (cut.gap is None, cut.no_gap) for cut in found.cuts}
+    assert gaps == {"corpus": (True, "classes differ"), "gender": (False, None)}
+    assert "By corpus, no gap is given, for its groups hold different emotions" in " ".join(
+        gap_sentences(found)
+    )
+    # As many classes, but others.
+    swapped = kept & ~((table["corpus"] == "a").to_numpy() & (truth == 0))
+    same_number = slices_of(truth[swapped], answers[:, swapped], LABELS, table[swapped], who[swapped])
+    corpus = next(cut for cut in same_number.cuts if cut.by == "corpus")
+    assert [one.classes for one in corpus.slices] == [3, 3]
+    assert (corpus.gap, corpus.no_gap) == (None, "classes differ")
+    few = slices_of(truth, answers, LABELS, pd.DataFrame({"corpus": np.where(who < 11, "a", "b")}), who)
+    assert few.cuts[0].no_gap == "few speakers"
+    assert Slices.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_gap_that_an_older_result_took_between_different_classes_is_not_read():
+    truth, answers, who, table = study(np.random.default_rng(21), speakers=8, clips=12)
+    record = json.loads(json.dumps(slices_of(truth, answers, LABELS, table, who).to_dict()))
+    del record["cuts"][0]["no_gap"]
+    assert Slices.from_dict(record).cuts[0].gap is not None
+    record["cuts"][0]["slices"][0]["classes"] = 3
+    assert Slices.from_dict(record).cuts[0].no_gap == "classes differ"
+    assert Slices.from_dict(record).cuts[0].gap is None
+
+
+def test_who_is_ahead_is_said_only_where_a_test_corrected_for_all_attributes_bears_it_out():
+    truth, answers, who, table = study(np.random.default_rng(22), speakers=12, clips=20, gain=0.2)
+    table["corpus"] = np.where(who < 6, "a", "b")
+    found = slices_of(truth, answers, LABELS, table, who)
+    gender, corpus = found.cuts
+
+    def told(p: float | None, other: float | None) -> str:
+        cuts = [
+            replace(cut, gap=replace(cut.gap, p=one, ci=(0.1, 0.3)))
+            for cut, one in ((gender, p), (corpus, other))
+        ]
+        return gap_sentences(replace(found, cuts=tuple(cuts)))[0]
+
+    assert "By gender, female is ahead of male by" in told(0.02, 0.5)
+    assert (
+        "p = 0.020 with groups given out among speakers at random, 0.040 after Holm's correction over 2"
+        in told(0.02, 0.5)
+    )
+    assert "There is no evidence of a difference by gender" in told(0.03, 0.5)  # 0.06 corrected
+    assert "By gender, female is ahead" in told(0.03, None)  # the only test
+    assert "Holm" not in told(0.03, None)
+    untested = told(None, 0.5)
+    assert "ahead" not in untested
+    assert "no test was made, for speakers belong to several groups" in untested
+    unknown = slices_of(truth, answers, LABELS, table)
+    assert all("for speakers are unknown" in one and "ahead" not in one for one in gap_sentences(unknown))

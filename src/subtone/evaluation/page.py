@@ -10,8 +10,9 @@ import numpy as np
 
 from subtone.evaluation.calibrated import Calibration
 from subtone.evaluation.comparison import Comparison
+from subtone.evaluation.gap_words import gap_sentences
 from subtone.evaluation.scoring import Evaluation
-from subtone.evaluation.slices import Cut, Slices
+from subtone.evaluation.slices import Slices
 from subtone.evaluation.spread import SpeakerSpread
 
 #: What a page says of folds that share speakers, before any figure is taken for more than it is.
@@ -116,21 +117,11 @@ def _works_for(name: str, slices: Mapping[str, Slices]) -> Iterator[str]:
                     f"{_percent(part.ua, part.ua_ci)} | {_percent(part.wa, part.wa_ci)} |"
                 )
     yield ""
-    yield from (f"- {_gap(cut)}" for cut in one.cuts if cut.gap is not None)
+    yield from (f"- {told}" for told in gap_sentences(one))
     if one.spread is not None:
         yield f"- {_spread(one.spread)}"
     if any(part.few for cut in one.cuts for part in cut.slices):
         yield "- (few): fewer than three speakers, who say nothing of others; left aside in the gaps."
-
-
-def _gap(cut: Cut) -> str:
-    gap = cut.gap
-    assert gap is not None
-    low, high = (f"{100 * end:.1f}".replace("-", "−") for end in gap.ci)
-    told = f"{cut.by.capitalize()}: {gap.best} is ahead of {gap.worst} by {100 * gap.ua:.1f} points UA ({low} to {high}"
-    chance = "" if gap.p is None else f"; p = {gap.p:.2g} with groups given out among speakers at random"
-    unknown = f"; {cut.unknown} clips unknown" if cut.unknown else ""
-    return f"{told}{chance}){unknown}."
 
 
 def _spread(one: SpeakerSpread) -> str:

@@ -25,6 +25,7 @@ from subtone.evaluation.bootstrap import (
     units_of,
     weighted_metric,
 )
+from subtone.evaluation.correction import holm
 from subtone.evaluation.metrics import Codes, Floats, class_numbers, unweighted_accuracy, weighted_accuracy
 from subtone.evaluation.spread import SpeakerSpread, spread_of
 
@@ -36,10 +37,13 @@ AGE_GROUPS: tuple[tuple[str, float], ...] = (("under 30", -math.inf), ("30–49"
 
 #: A slice of fewer speakers is given and marked, and no gap is taken to it.
 ENOUGH_SPEAKERS = 3
-
 PERMUTATIONS = 2000
 
+#: Why there is no gap: fewer than two slices of speakers enough, or UA is the mean over other classes in each.
+NoGap = Literal["few speakers", "classes differ"]
+
 Interval = tuple[float, float]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,6 @@ class Slice:
 class Gap:
     """How far the worst slice is behind the best; slices of too few speakers are left aside.
 
-    Slices that hold different classes, as corpora may, differ in what their UA is the mean of, too: see
-    `Slice.classes`.
-
     Attributes
     ----------
     best, worst
@@ -90,8 +91,8 @@ class Gap:
         Of the difference between these two. They were chosen for being far apart: with more than two slices the
         interval lies too high, and only ``p`` allows for the choice.
     p
-        How often giving the speakers' groups out at random leaves best and worst as far apart. None where a speaker
-        belongs to several slices, or speakers are unknown.
+        How often giving the speakers' groups out at random leaves best and worst as far apart, see also
+        `Slices.corrected_p`. None where a speaker belongs to several slices, or speakers are unknown.
     """
 
     best: str
@@ -112,15 +113,18 @@ class Cut:
     slices
         Two or more, by name; ages in their order.
     gap
-        None unless two slices have speakers enough.
+        None unless two slices have speakers enough, and all of those hold the same classes.
     unknown
         Clips of which the corpus does not say; they are in no slice.
+    no_gap
+        Why there is none; None where there is.
     """
 
     by: Attribute
     slices: tuple[Slice, ...]
     gap: Gap | None
     unknown: int
+    no_gap: NoGap | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,11 @@ class Slices:
     confidence: float
     resamples: int
     seed: int
+
+    def corrected_p(self) -> dict[Attribute, float]:
+        """Attribute → p of its gap, where one was tested, corrected for all of them (see `subtone.evaluation.holm`)."""
+        tested = {cut.by: cut.gap.p for cut in self.cuts if cut.gap is not None and cut.gap.p is not None}
+        return dict(zip(tested, holm(list(tested.values())), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object for ``metrics.json``; `from_dict` reads it back."""
@@ -315,7 +324,8 @@ def _cut(
         )
         for i, name in enumerate(names)
     )
-    return Cut(by, found, _gap(found, ua, units, within, draw), int((~known).sum()))
+    gap, no_gap = _gap(found, support > 0, ua, units, within, draw)
+    return Cut(by, found, gap, int((~known).sum()), no_gap)
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -324,21 +334,25 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _gap(
-    slices: Sequence[Slice], ua: Floats, units: Units, within: npt.NDArray[np.bool_], draw: _Draw
-) -> Gap | None:
+    slices: Sequence[Slice], held: Bools, ua: Floats, units: Units, within: Bools, draw: _Draw
+) -> tuple[Gap | None, NoGap | None]:
+    """The gap, or why there is none; ``held`` is ``(slices, classes)``, ``within`` ``(units, slices)``."""
     enough = [i for i, one in enumerate(slices) if not one.few]
     if len(enough) < 2:
-        return None
+        return None, "few speakers"
+    if (held[enough] != held[enough[0]]).any():
+        return None, "classes differ"
     best = max(enough, key=lambda i: slices[i].ua)
     worst = min(reversed(enough), key=lambda i: slices[i].ua)  # of equals another than the best
     found = slices[best].ua - slices[worst].ua
     p = None
     if units.unit == "speaker" and (within.sum(1) == 1).all():
         p = _p_of_groups(found, units, within[:, enough], draw)
-    return Gap(slices[best].name, slices[worst].name, found, draw.interval(ua[:, best] - ua[:, worst]), p)
+    ci = draw.interval(ua[:, best] - ua[:, worst])
+    return Gap(slices[best].name, slices[worst].name, found, ci, p), None
 
 
-def _p_of_groups(found: float, units: Units, within: npt.NDArray[np.bool_], draw: _Draw) -> float:
+def _p_of_groups(found: float, units: Units, within: Bools, draw: _Draw) -> float:
     """Give speakers' groups out at random; the groups keep their sizes. ``within`` is ``(units, slices)``."""
     rows = np.repeat(np.arange(len(within)), units.copies)
     rows = rows[within[rows].any(1)]
@@ -364,15 +378,20 @@ def _lists(value: Any) -> Any:
 
 
 def _cut_from(record: Mapping[str, Any]) -> Cut:
-    gap = record["gap"]
+    gap, no_gap = record["gap"], record.get("no_gap")
+    slices = tuple(
+        Slice(**{**one, "ua_ci": _pair(one["ua_ci"]), "wa_ci": _pair(one["wa_ci"])})
+        for one in record["slices"]
+    )
+    if "no_gap" not in record:  # an older result, which held slices of different classes against each other
+        held = [one.classes for one in slices if not one.few]
+        no_gap = "few speakers" if len(held) < 2 else "classes differ" if len(set(held)) > 1 else None
     return Cut(
         by=record["by"],
-        slices=tuple(
-            Slice(**{**one, "ua_ci": _pair(one["ua_ci"]), "wa_ci": _pair(one["wa_ci"])})
-            for one in record["slices"]
-        ),
-        gap=None if gap is None else Gap(**{**gap, "ci": (gap["ci"][0], gap["ci"][1])}),
+        slices=slices,
+        gap=None if gap is None or no_gap else Gap(**{**gap, "ci": (gap["ci"][0], gap["ci"][1])}),
         unknown=record["unknown"],
+        no_gap=no_gap,
     )
 
 

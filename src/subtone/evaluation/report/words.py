@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from subtone.evaluation.gap_words import gap_sentences, p_text, plain
 from subtone.evaluation.page import speaker_dependent
 from subtone.evaluation.report.confidence import Surety, sureties
 from subtone.evaluation.report.pairs import PairedTest, title_of
@@ -146,7 +147,7 @@ def _against(test: PairedTest, best: str) -> str:
     one = test.comparison
     other = one.a if one.b == best else one.b
     points = 100 * one.difference * (1 if one.b == best else -1)
-    return f"{other} ({_signed(points)} points, p = {_p(one.p_corrected)})"
+    return f"{other} ({_signed(points)} points, p = {p_text(one.p_corrected)})"
 
 
 def _sentence(test: PairedTest) -> str:
@@ -189,20 +190,7 @@ def _worst_speaker(run: Run) -> str:
 
 def _groups(run: Run) -> str:
     slices = run.slices.get(run.best)
-    told = []
-    for cut in slices.cuts if slices is not None else ():
-        gap = cut.gap
-        if gap is None:
-            continue
-        ends = f"{_percent(gap.ci[0])} to {_percent(gap.ci[1])}"
-        chance = "" if gap.p is None else f", p = {_p(gap.p)} with groups given out among speakers at random"
-        if gap.ci[0] > 0 and (gap.p is None or gap.p < 0.05):
-            ahead = f"By {cut.by}, {gap.best} is ahead of {gap.worst} by {_percent(gap.ua)} points UA"
-            told.append(f"{ahead} ({ends}{chance}).")
-        else:
-            near = f"{gap.best} and {gap.worst} are {_percent(gap.ua)} points UA apart"
-            told.append(f"There is no evidence of a difference by {cut.by}: {near} ({ends}{chance}).")
-    return " ".join(told)
+    return "" if slices is None else " ".join(gap_sentences(slices))
 
 
 def _calibrated(found: Sequence[Surety]) -> str:
@@ -252,22 +240,11 @@ def _clips(number: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return _plain(100 * share)
-
-
-def _plain(number: float) -> str:
-    text = f"{number:.1f}"
-    return "0.0" if text == "-0.0" else text.replace("-", "−")
+    return plain(100 * share)
 
 
 def _signed(points: float) -> str:
-    return _plain(points) if points < 0 or _plain(points) == "0.0" else f"+{_plain(points)}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "unknown"
-    return "0.001 or less" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+    return plain(points) if points < 0 or plain(points) == "0.0" else f"+{plain(points)}"
 
 
 def _sound(value: float) -> float:
