@@ -290,7 +290,7 @@ def test_a_small_corpus_is_in_every_resample_of_a_test_over_all() -> None:
         wrong = 1 - one.targets if one.name == "small" else one.targets
         answers = {"gap": wrong, "gap+sap": one.targets}
         given[one.name] = {System(name).key(one.name): each[None] for name, each in answers.items()}
-    comparison = Answers(materials, given, StudyOptions(resamples=200, permutations=10)).compare(
+    comparison = Answers(materials, given, StudyOptions(resamples=200, permutations=100)).compare(
         "within", System("gap"), System("gap+sap"), ("gap", "both")
     )
     assert comparison is not None
