@@ -12,9 +12,13 @@ import pandas as pd
 import pytest
 
 from subtone.evaluation import compare
+from subtone.evaluation.report.blocks import Words
+from subtone.evaluation.report.build import page_of
+from subtone.evaluation.report.clips import Clips
 from subtone.evaluation.report.pairs import PairedTest, paired_tests
 from subtone.evaluation.report.read import Run, read_folders
-from subtone.evaluation.report.words import between_runs, cautions, summary
+from subtone.evaluation.report.tables import systems_table
+from subtone.evaluation.report.words import between_runs, cautions, cautions_between, summary
 from tests.report_cases import LABELS, answers_of, write_run
 
 
@@ -206,3 +210,80 @@ def test_a_pair_knows_its_run(run: Run) -> None:
     (test,) = paired_tests([run])[0]
     assert isinstance(test, PairedTest)
     assert test.run == run.name
+
+
+def runs_of(*folders: Path) -> list[Run]:
+    return [one for one in read_folders(folders) if isinstance(one, Run)]
+
+
+def test_a_speaker_dependent_run_is_not_held_against_a_disjoint_one(tmp_path: Path) -> None:
+    random = {"speaker_dependent": True, "folds": "random-k-fold", "num_folds": 3}
+    apart = {"speaker_dependent": False, "folds": "group-k-fold", "num_folds": 3}
+    folders = [
+        write_run(tmp_path / "random", {"sap": 4.0}, protocol=random),
+        write_run(tmp_path / "apart", {"sap": 1.0}, protocol=apart, seed=5),
+        write_run(tmp_path / "again", {"sap": 0.5}, protocol=apart, seed=7),
+    ]
+    runs = runs_of(*folders)
+    tests, remarks = paired_tests(runs)
+    assert [(test.comparison.a, test.comparison.b) for test in tests] == [("apart / sap", "again / sap")]
+    assert "not compared, for the split of random is speaker-dependent" in remarks[0]
+    assert "that of apart is not" in remarks[0]
+    assert "In random, clips were divided at random" in cautions_between(runs)[0]
+    assert "Folds differ between runs" in cautions_between(runs)[1]
+    text = " ".join(between_runs(runs, tests))
+    assert "Of 2 speaker-disjoint runs, apart has the highest UA" in text
+    assert "random is the only speaker-dependent run" in text
+    page = page_of(runs, Clips([]))
+    first, *_ = page.parts[0].sections[0].blocks
+    assert isinstance(first, Words)
+    assert first.caution
+    assert first.sentences[0].startswith("Speaker-dependent and speaker-disjoint runs stand side by side")
+    table = systems_table(runs, "")
+    assert table.columns[2] == "split"
+    assert [row[2] for row in table.rows] == ["speaker-dependent", "speaker-disjoint", "speaker-disjoint"]
+    assert "split" not in systems_table(runs[1:], "").columns
+    assert cautions_between(runs[1:]) == []
+    corpora = {
+        "corpora": {"a": apart, "b": random}
+    }  # a run of several corpora, one of them divided at random
+    (mixed,) = runs_of(write_run(tmp_path / "mixed", {"sap": 1.0}, protocol=corpora))
+    assert paired_tests([mixed, runs[1]])[0] == []
+    assert len(paired_tests([mixed, runs[0]])[0]) == 1
+
+
+def test_folds_of_another_kind_are_told(tmp_path: Path) -> None:
+    five = {"folds": "group-k-fold", "num_folds": 5}
+    each = {"folds": "leave-one-speaker-out", "num_folds": 6}
+    runs = runs_of(
+        write_run(tmp_path / "five", {"sap": 1.0}, protocol=five),
+        write_run(tmp_path / "each", {"sap": 1.0}, protocol=each, seed=5),
+        write_run(tmp_path / "same", {"sap": 1.0}, protocol=each, seed=7),
+    )
+    _, remarks = paired_tests(runs)
+    assert (
+        "Their folds differ (group-k-fold, 5 folds in five, leave-one-speaker-out, 6 folds in each)"
+        in remarks[0]
+    )
+    assert "differ" not in remarks[2]
+    assert "Folds differ between runs of the same corpus" in cautions_between(runs)[0]
+    assert cautions_between(runs[1:]) == []
+    elsewhere = write_run(tmp_path / "other", {"sap": 1.0}, protocol={**five, "corpus": "other"})
+    assert (
+        cautions_between([*runs[1:], *runs_of(elsewhere)]) == []
+    )  # another corpus has other speakers anyway
+
+
+def test_runs_are_compared_by_the_mean_over_seeds_not_by_a_vote(tmp_path: Path) -> None:
+    voted = {"gap": 1.0, "sap": 1.5, "sap (vote)": 4.0}
+    runs = runs_of(
+        write_run(tmp_path / "voted", voted), write_run(tmp_path / "one", {"gap": 0.8, "wide": 2.0}, seed=5)
+    )
+    assert runs[0].best == "sap (vote)"
+    tests, _ = paired_tests(runs)
+    between = [(test.comparison.a, test.comparison.b) for test in tests if test.run is None]
+    assert between == [("voted / sap", "one / wide"), ("voted / gap", "one / gap")]
+    text = " ".join(between_runs(runs, tests))
+    assert "vote)" not in text
+    assert "Between runs, systems count with the mean over seeds, not with their vote." in text
+    assert text.count(" / sap") == 1

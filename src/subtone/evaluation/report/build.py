@@ -97,7 +97,9 @@ def page_of(results: Sequence[Run | Study], clips: Clips, title: str | None = No
     tests, remarks = paired_tests(runs)
     parts: list[Part] = []
     if len(runs) > 1:
-        blocks: list[Block] = [Words(tuple(words.between_runs(runs, tests)))]
+        cautions = words.cautions_between(runs)
+        blocks: list[Block] = [Words(tuple(cautions), caution=True)] if cautions else []
+        blocks.append(Words(tuple(words.between_runs(runs, tests))))
         blocks.append(Figures(run_tables.systems_table(runs, "all-")))
         made = [test for test in tests if test.run is None]
         paired: list[Block] = [Words(tuple(remarks))]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from subtone.errors import UsageError
 from subtone.evaluation.comparison import Comparison, compare, corrected
+from subtone.evaluation.page import speaker_dependent
 from subtone.evaluation.report.read import VOTE, Answers, Run
 
 MOST_TESTS = 60  # between runs
@@ -67,11 +68,42 @@ def title_of(run: Run, system: str) -> str:
     return f"{run.name} / {system}"
 
 
+def base_of(run: Run) -> str:
+    """The system with the highest UA as other runs are compared with it: the mean over seeds, not their vote."""
+    base = run.best.removesuffix(VOTE)
+    return base if base in run.systems else run.best
+
+
+def is_dependent(run: Run) -> bool:
+    """Whether test speakers of a run are heard in its training by the nature of its folds."""
+    return speaker_dependent(run.record["protocol"])
+
+
+def folds_of(run: Run) -> tuple[str, ...]:
+    """How a run's folds were made, by kind and number, one for each corpus that has its own; empty if not told."""
+    protocol = run.record["protocol"]
+    corpora = protocol.get("corpora")
+    each = [protocol, *(corpora.values() if isinstance(corpora, dict) else ())]
+    return tuple(
+        dict.fromkeys(
+            one["folds"] + (f", {one['num_folds']} folds" if isinstance(one.get("num_folds"), int) else "")
+            for one in each
+            if isinstance(one, dict) and isinstance(one.get("folds"), str)
+        )
+    )
+
+
 def _between(a: Run, b: Run, most: int) -> tuple[list[Comparison], str]:
     """Tests of the systems that both runs have, and of the best of each."""
     who = f"{a.name} and {b.name}"
+    if is_dependent(a) != is_dependent(b):
+        heard, apart = (a.name, b.name) if is_dependent(a) else (b.name, a.name)
+        return [], (
+            f"{who}: not compared, for the split of {heard} is speaker-dependent (test speakers are heard in "
+            f"training) and that of {apart} is not; test both on the same kind of folds."
+        )
     pairs = [(name, name) for name in a.systems if name in b.systems and not name.endswith(VOTE)]
-    best = (a.best, b.best)
+    best = (base_of(a), base_of(b))
     pairs = [best, *(pair for pair in pairs if pair != best)]
     if most < len(pairs):
         pairs = pairs[: max(0, most)]
@@ -92,7 +124,17 @@ def _between(a: Run, b: Run, most: int) -> tuple[list[Comparison], str]:
         except UsageError as refused:
             return [], f"{who}: not compared; {refused}."
         made.append(one)
-    return made, f"{who}: {told}."
+    return made, f"{who}: {told}.{_told_of_folds(a, b)}"
+
+
+def _told_of_folds(a: Run, b: Run) -> str:
+    kinds = folds_of(a), folds_of(b)
+    if not all(kinds) or kinds[0] == kinds[1]:
+        return ""
+    return (
+        f" Their folds differ ({'; '.join(kinds[0])} in {a.name}, {'; '.join(kinds[1])} in {b.name}), so the same clip "
+        "was answered after training on other ones: what differs may be due to that."
+    )
 
 
 def _on_common(a: Answers, b: Answers, names: tuple[str, str]) -> tuple[Comparison, str]:

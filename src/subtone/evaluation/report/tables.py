@@ -11,7 +11,7 @@ import numpy as np
 
 from subtone.evaluation.findings import Cell, HeatMap, Measure, Table, rows_of
 from subtone.evaluation.metrics import recalls, unweighted_accuracy
-from subtone.evaluation.report.pairs import PairedTest
+from subtone.evaluation.report.pairs import PairedTest, is_dependent
 from subtone.evaluation.report.read import Answers, Run
 from subtone.evaluation.scoring import Evaluation
 from subtone.evaluation.slices import Slices
@@ -45,12 +45,18 @@ def percent(value: float | None, interval: Sequence[float] | None = None) -> Mea
 
 
 def systems_table(runs: Sequence[Run], prefix: str) -> Table:
-    """All systems with UA and WA and their intervals, and macro-F1; with the run where there are several."""
+    """All systems with UA and WA and their intervals, and macro-F1; with the run where there are several.
+
+    Where one of several runs is speaker-dependent, each row says of which kind it is.
+    """
     several = len(runs) > 1
+    marked = several and any(is_dependent(run) for run in runs)
     rows: list[list[Cell]] = []
     for run in runs:
         for name, one in run.systems.items():
             start: list[Cell] = [name, run.name] if several else [name]
+            if marked:
+                start.append("speaker-dependent" if is_dependent(run) else "speaker-disjoint")
             scores = [percent(one.ua, one.ua_ci), percent(one.wa, one.wa_ci), percent(one.macro_f1)]
             rows.append([*start, *scores, one.n, f"{one.ci_units} {one.ci_unit}s", one.seeds])
     some = next(iter(runs[0].systems.values()))
@@ -60,6 +66,7 @@ def systems_table(runs: Sequence[Run], prefix: str) -> Table:
         (
             "system",
             *(("run",) if several else ()),
+            *(("split",) if marked else ()),
             "UA %",
             "WA %",
             "macro-F1 %",

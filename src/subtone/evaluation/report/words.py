@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from subtone.evaluation.gap_words import gap_sentences, p_text, plain
-from subtone.evaluation.page import speaker_dependent
 from subtone.evaluation.report.confidence import Surety, sureties
-from subtone.evaluation.report.pairs import PairedTest, title_of
+from subtone.evaluation.report.pairs import PairedTest, base_of, folds_of, is_dependent, title_of
 from subtone.evaluation.report.read import VOTE, Run
 from subtone.evaluation.report.tables import count_of, speaker_scores
 from subtone.evaluation.scoring import Evaluation
@@ -32,7 +31,7 @@ def summary(run: Run, tests: Sequence[PairedTest]) -> list[str]:
 def cautions(run: Run) -> list[str]:
     """What would mislead if it went unsaid."""
     told = []
-    if speaker_dependent(run.record["protocol"]):
+    if is_dependent(run):
         told.append(
             "Speaker-dependent split: clips were divided at random, so test speakers are heard in training. These "
             "figures are not comparable with speaker-disjoint ones and say nothing of new speakers."
@@ -62,15 +61,40 @@ def cautions(run: Run) -> list[str]:
     return [*told, *run.remarks]
 
 
+def cautions_between(runs: Sequence[Run]) -> list[str]:
+    """What would mislead a reader of several runs if it went unsaid."""
+    told = []
+    heard = [run.name for run in runs if is_dependent(run)]
+    if 0 < len(heard) < len(runs):
+        told.append(
+            f"Speaker-dependent and speaker-disjoint runs stand side by side. In {_and(heard)}, clips were divided at "
+            "random, so test speakers are heard in training; such figures are too high for new speakers. They are not "
+            "comparable with those of the other runs, and no test is made between the two kinds."
+        )
+    elif heard:
+        told.append(
+            "Speaker-dependent splits: in all runs, test speakers are heard in training. No figure says anything of "
+            "new speakers."
+        )
+    for corpus in dict.fromkeys(str(run.record["protocol"].get("corpus")) for run in runs):
+        same = [run for run in runs if str(run.record["protocol"].get("corpus")) == corpus and folds_of(run)]
+        if len({folds_of(run) for run in same}) > 1:
+            each = _and([f"{run.name} ({'; '.join(folds_of(run))})" for run in same])
+            told.append(
+                f"Folds differ between runs of the same corpus, so what they were taught on does, too: {each}."
+            )
+    return told
+
+
 def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
-    """What several runs say together."""
-    first, *others = sorted(runs, key=lambda run: -_sound(run.systems[run.best].ua))
-    one = first.systems[first.best]
-    told = [
-        f"Of {len(runs)} runs, {first.name} has the highest UA: {first.best} with {_ua(one)}; it is followed by "
-        + _and([f"{run.name} ({_percent(run.systems[run.best].ua)} %)" for run in others[:6]])
-        + "."
-    ]
+    """What several runs say together; speaker-dependent ones are ranked by themselves."""
+    kinds = [[run for run in runs if not is_dependent(run)], [run for run in runs if is_dependent(run)]]
+    told = []
+    for number, kind in enumerate(kinds):
+        among = ("", "speaker-disjoint ", "speaker-dependent ")[0 if not all(kinds) else number + 1]
+        told += _ranked(kind, tests, among) if kind else []
+    if any(run.best.endswith(VOTE) for run in runs):
+        told.append("Between runs, systems count with the mean over seeds, not with their vote.")
     made = [test for test in tests if test.run is None]
     if not made:
         told.append(
@@ -79,11 +103,6 @@ def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
         if len({tuple(sorted(run.systems[run.best].labels)) for run in runs}) > 1:
             told.append("Their classes differ, and UA falls with their number: do not compare these figures.")
         return told
-    for run in others:
-        names = {title_of(first, first.best), title_of(run, run.best)}
-        for test in made:
-            if {test.comparison.a, test.comparison.b} == names:
-                told.append(_sentence(test))
     supported = sum(test.winner is not None for test in made)
     total = sum(test.comparison.metric == made[0].comparison.metric for test in tests)
     told.append(
@@ -91,6 +110,27 @@ def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
         f"{'shows' if supported < 2 else 'show'} a difference after Holm's correction over the {total} tests of this "
         "page in UA."
     )
+    return told
+
+
+def _ranked(runs: Sequence[Run], tests: Sequence[PairedTest], among: str) -> list[str]:
+    """Runs of one kind by UA, and the tests of the first against the others."""
+    first, *others = sorted(runs, key=lambda run: -_sound(run.systems[base_of(run)].ua))
+    best = f"{base_of(first)} with {_ua(first.systems[base_of(first)])}"
+    if not others:
+        return [f"{first.name} is the only {among}run: {best}."]
+    told = [
+        f"Of {len(runs)} {among}runs, {first.name} has the highest UA: {best}; it is followed by "
+        + _and([f"{run.name} ({_percent(run.systems[base_of(run)].ua)} %)" for run in others[:6]])
+        + "."
+    ]
+    for run in others:
+        names = {title_of(first, base_of(first)), title_of(run, base_of(run))}
+        told += [
+            _sentence(test)
+            for test in tests
+            if test.run is None and {test.comparison.a, test.comparison.b} == names
+        ]
     return told
 
 
