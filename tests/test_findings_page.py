@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 
 from subtone import evaluation
 from subtone.errors import UsageError
+from subtone.evaluation import findings_plots
 from subtone.evaluation.findings import (
     Curves,
     Findings,
@@ -23,6 +26,7 @@ from subtone.evaluation.findings import (
     read_findings,
 )
 from subtone.evaluation.findings_page import write_findings
+from tests.test_report_style import luminance
 
 TABLE = Table(
     "systems",
@@ -119,3 +123,29 @@ def test_what_another_module_uses_is_public() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("subtone."):
                 private = [alias.name for alias in node.names if alias.name.startswith("_")]
                 assert not private, f"{file.name} takes {', '.join(private)} from {node.module}"
+
+
+def test_heat_maps_of_gains_part_at_zero_and_every_figure_is_legible(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(findings_plots, "save_figure", lambda figure, path: drawn.append(figure) or path)
+    for values in ((-3.0, -1.0, 0.0, 2.0, 6.0), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)):
+        row = tuple(map(Measure, values))
+        columns = tuple(map(str, values))
+        findings_plots.draw_heat_map(HeatMap("n", "t", "r", "c", ("a",), columns, (row,)), tmp_path / "x.png")
+        axes = drawn.pop().axes[0]
+        (image,) = axes.images
+        shown = image.to_rgba(np.array([values]))[0]
+        inks = [to_rgb(one.get_color()) for one in axes.texts if one.get_text() in {m.text() for m in row}]
+        assert len(inks) == len(values)
+        for ink, behind in zip(inks, shown, strict=True):
+            low, high = sorted(map(luminance, map(to_hex, (ink, behind))))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
+        if values[0] < 0:
+            assert image.get_clim() == (-6.0, 6.0)
+            red, _, blue, _ = shown[0]
+            assert red > blue  # below zero
+            assert max(shown[2, :3]) - min(shown[2, :3]) < 0.02  # zero has no colour
+            red, _, blue, _ = shown[-1]
+            assert blue > red

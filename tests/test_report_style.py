@@ -7,6 +7,9 @@ from importlib.resources import files
 
 import pytest
 
+from subtone.evaluation.findings import HeatMap, Measure
+from subtone.evaluation.report.render import heat_shades
+
 STYLE = (files("subtone.evaluation.report") / "style.css").read_text(encoding="utf-8")
 
 
@@ -41,6 +44,7 @@ def test_text_has_contrast_enough(scheme: str) -> None:
     pairs += [("shallow", f"h{level}") for level in range(6)] + [
         ("deep", f"h{level}") for level in range(6, 10)
     ]
+    pairs += [("deep" if level in (0, 8) else "shallow", f"d{level}") for level in range(9)]
     for ink, paper in pairs:
         assert contrast(of[ink], of[paper]) >= 4.5, (ink, paper, contrast(of[ink], of[paper]))
 
@@ -51,3 +55,24 @@ def test_lines_and_dots_stand_out(scheme: str) -> None:
     for name in (*(f"c{number}" for number in range(1, 9)), "bad", "good"):
         assert contrast(of[name], of["paper"]) >= 3, name
     assert contrast(of["c1"], of["speech"]) >= 3  # the wave on what the detector found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+def test_shades_of_gains_fall_or_rise_from_zero_to_either_end(scheme: str) -> None:
+    of = colours()[scheme]
+    steps = [[contrast(of[f"d{4 + side * step}"], of["paper"]) for step in range(5)] for side in (-1, 1)]
+    for side in steps:
+        assert side == sorted(side), "without colour, shades still say how far from zero"
+        assert contrast(of["d0"], of["d4"]) >= 3
+
+
+def test_a_heat_map_parts_at_zero_only_where_figures_lie_on_both_sides() -> None:
+    def shades(*values: float | None) -> list[str | None]:
+        row = tuple(None if value is None else Measure(value) for value in values)
+        (found,) = heat_shades(HeatMap("n", "t", "r", "c", ("a",), tuple(map(str, values)), (row,)))
+        return found
+
+    assert shades(-2.0, 0.0, None, 8.0, 4.0) == ["d3", "d4", None, "d8", "d6"]
+    assert shades(-8.0, 2.0) == ["d0", "d5"]
+    assert shades(0.0, 5.0, 10.0) == ["h0", "h5", "h9"]
+    assert shades(-10.0, -5.0, 0.0) == ["h0", "h5", "h9"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,16 @@ from subtone.evaluation.plots import FAINT, INK, SOFT, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 #: Apart for colour-blind eyes, each at 4.5 : 1 or better on white, as labels have the colour of their line.
 COLOURS = ("#1f6391", "#b8354a", "#2f7355", "#7b4fa3", "#96590b", "#146e7a", "#a13a86", "#4f5b66")
 STYLES = ("-", "--", ":", "-.")
+#: From below zero over zero to above: orange and blue are told apart by all kinds of colour-blind eyes, and by grey.
+GAINS = ("#8a4506", "#d98a3d", "#efbd86", "#f8e2c8", "#f5f5f4", "#d6e4f0", "#a3c6e0", "#5f9bc8", "#1b5a8c")
 DIRECT = 10  # up to so many lines are named at their ends
+LEGIBLE = 4.5  # contrast of text
 SHORT = 34  # characters of a label in one line
 
 
@@ -85,6 +90,8 @@ def draw_curves(curves: Curves, path: str | Path) -> Path:
 def draw_heat_map(heat_map: HeatMap, path: str | Path) -> Path:
     """Draw a matrix of figures: colour from the lowest to the highest, each figure in its cell.
 
+    Where figures lie on both sides of zero, as gains do, zero is white, what is below it orange and above it blue.
+
     Parameters
     ----------
     heat_map
@@ -106,9 +113,12 @@ def draw_heat_map(heat_map: HeatMap, path: str | Path) -> Path:
     axes = figure.add_subplot()
     if values.size:
         low, high = scale_of(values)
-        axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, aspect="auto")
+        shades = _shades(has_both_signs(values))
+        axes.imshow(np.ma.masked_invalid(values), cmap=shades, vmin=low, vmax=high, aspect="auto")
         for row, column in np.ndindex(values.shape):
-            _figures(axes, row, column, heat_map.values[row][column], float(values[row, column]), low, high)
+            value = float(values[row, column])
+            ink = SOFT if math.isnan(value) else _ink_on(shades((value - low) / (high - low)))
+            _figures(axes, row, column, heat_map.values[row][column], value, ink)
     ticks = np.arange(len(heat_map.columns))
     names = [_short(name) for name in heat_map.columns]
     turned = bool(names) and max(map(len, names)) > (13 if spread else 9)
@@ -135,12 +145,49 @@ def word_places(curves: Curves) -> dict[str, float]:
 
 
 def scale_of(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The lowest and highest known value, a step apart where all are equal."""
+    """The lowest and highest known value, a step apart where all are equal.
+
+    As far from zero as each other where values lie on both sides of it.
+    """
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
+    if has_both_signs(values):
+        most = max(-low, high)
+        return -most, most
     return (low, high) if high > low else (low - 1.0, high + 1.0)
+
+
+def has_both_signs(values: npt.NDArray[np.float64]) -> bool:
+    """Whether known values lie on both sides of zero, so that colours should part there."""
+    known = values[np.isfinite(values)]
+    return bool((known < 0).any() and (known > 0).any())
+
+
+def _shades(parting: bool) -> Colormap:
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("gains", GAINS) if parting else colormaps["Blues"]
+
+
+def _ink_on(colour: Sequence[float]) -> str:
+    """Ink, white or black: the first that stands out from a colour by 4.5 : 1 (WCAG), which one of them always does."""
+    behind = _luminance(colour)
+    if (behind + 0.05) / (_luminance(_rgb(INK)) + 0.05) >= LEGIBLE:
+        return INK
+    return "white" if 1.05 / (behind + 0.05) >= LEGIBLE else "black"
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """WCAG's relative luminance of red, green and blue."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return float(np.dot(parts, (0.2126, 0.7152, 0.0722)))
 
 
 def _x(series: Series, places: dict[str, float]) -> npt.NDArray[np.float64]:
@@ -156,13 +203,10 @@ def _value(cell: Measure | None) -> float:
     return math.nan if cell is None or cell.value is None else float(cell.value)
 
 
-def _figures(
-    axes: Axes, row: int, column: int, cell: Measure | None, value: float, low: float, high: float
-) -> None:
+def _figures(axes: Axes, row: int, column: int, cell: Measure | None, value: float, ink: str) -> None:
     if cell is None or not math.isfinite(value):
         axes.text(column, row, "–", ha="center", va="center", color=SOFT, fontsize=10)
         return
-    ink = "white" if (value - low) / (high - low) > 0.6 else INK
     where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "color": ink}
     spread = cell.low is not None and cell.high is not None
     axes.annotate(Measure(value).text(), (column, row), (0, 5 if spread else 0), fontsize=10, **where)

@@ -11,13 +11,14 @@ from typing import Any
 from urllib.parse import quote
 
 from subtone.evaluation.findings import Cell, HeatMap, Measure, Table
-from subtone.evaluation.findings_plots import scale_of
+from subtone.evaluation.findings_plots import has_both_signs, scale_of
 from subtone.evaluation.report.blocks import Page
 from subtone.evaluation.report.exports import EMPTY, cell_text, csv_text, latex_text
 
 MOST_ROWS = 200  # of a table on the page; its exports have all
 MOST_EXPORT = 2_000_000  # characters
 LEVELS = 10  # of a heat map, --h0 … of the style sheet
+SIDE = 4  # levels below zero, and above it, where figures lie on both sides: --d0 … of the style sheet
 #: Controls, and marks that turn the direction of writing: what they hide should be seen.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
@@ -44,7 +45,7 @@ def html(page: Page) -> str:
         latex_uri=latex_uri,
         cell=_cell,
         sort_key=_sort_key,
-        levels=heat_levels,
+        shades=heat_shades,
         is_figure=_is_figure,
         joined=_joined,
     )
@@ -98,21 +99,27 @@ def _uri(kind: str, text: str) -> str | None:
     return f"data:{kind};charset=utf-8,{quote(text.encode('utf-8', 'replace'), safe='')}"
 
 
-def heat_levels(heat_map: HeatMap) -> list[list[int | None]]:
-    """Shade of each cell, 0 to 9 from the lowest figure to the highest; None for an empty one."""
+def heat_shades(heat_map: HeatMap) -> list[list[str | None]]:
+    """Class of each cell in the style sheet: ``h0`` to ``h9`` from the lowest to the highest; None for empty ones.
+
+    Where figures lie on both sides of zero, it is ``d0`` to ``d8``, with zero in the middle.
+    """
     import numpy as np
 
     values = np.array([[_value(cell) for cell in row] for row in heat_map.values], dtype=np.float64).reshape(
         len(heat_map.rows), len(heat_map.columns)
     )
     low, high = scale_of(values)
-    return [
-        [
-            None if not math.isfinite(v) else min(LEVELS - 1, int(LEVELS * (v - low) / (high - low)))
-            for v in row
-        ]
-        for row in values.tolist()
-    ]
+    parting = has_both_signs(values)
+
+    def shade(value: float) -> str | None:
+        if not math.isfinite(value):
+            return None
+        if parting:
+            return f"d{SIDE + round(SIDE * value / high)}"
+        return f"h{min(LEVELS - 1, int(LEVELS * (value - low) / (high - low)))}"
+
+    return [[shade(value) for value in row] for row in values.tolist()]
 
 
 def _value(cell: Measure | None) -> float:
