@@ -193,6 +193,25 @@ def test_a_detector_of_ones_own_is_refused_by_name(files: list[Path]) -> None:
         extract(clips_of(files), FBANK, Mine(ENERGY.options))
 
 
+def test_speech_is_not_looked_for_where_nothing_depends_on_it(files: list[Path], tmp_path: Path) -> None:
+    class Mine(type(ENERGY)):  # type: ignore[misc]
+        name = "mine"  # whoever asks for this one fails
+
+    mine = Mine(ENERGY.options)
+    alone = extract(clips_of(files), FBANK, mine, statistics=["gap_mean", "gap_std"]).features
+    both = extract(clips_of(files), FBANK, ENERGY, statistics=["gap_mean", "gap_std", "sap_mean"]).features
+    for name in ("gap_mean", "gap_std"):
+        np.testing.assert_array_equal(alone.statistics[name], both.statistics[name])
+    assert alone.speech_frames.tolist() == alone.num_frames.tolist() == both.num_frames.tolist()
+    for needs in (
+        {"statistics": ["gap_mean"], "store": tmp_path / "store"},
+        {"statistics": ["gap_mean"], "options": ExtractionOptions(leave_out_silence_s=0.2)},
+        {"statistics": ["gap_mean", "sap_segment_std"]},
+    ):
+        with pytest.raises(SubtoneError, match=r"no detector .mine.;"):
+            extract(clips_of(files), FBANK, mine, **needs)
+
+
 def test_an_error_that_nobody_foresaw_is_named_with_its_clip_and_the_rest_is_done(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from subtone.extraction.progress import Meter, OnProgress
 from subtone.extraction.readers import Failure, Readers, Reading
 from subtone.extraction.shards import ShardWriter
 from subtone.extraction.store import FeatureStore, fingerprint
-from subtone.pooling import STATISTICS
+from subtone.pooling import STATISTICS, looks_at_speech
 from subtone.speech import Detector, SpeechSegments
 from subtone.upstreams import Upstream
 
@@ -130,7 +130,8 @@ def extract(
         Finds speech; one that :func:`subtone.speech.get_detector` knows.
     statistics : sequence of str, optional
         What is wanted; all of :data:`subtone.pooling.STATISTICS` by default. A store keeps all in any case, so that
-        every recipe finds its own.
+        every recipe finds its own. In memory, where none of them looks at speech, nobody looks for it: the detector
+        is not run, and all frames count as speech.
     store : path, optional
         Folder to keep the features in. Clips that are there, by content, are not computed again; without it all
         stays in memory.
@@ -345,7 +346,9 @@ class _Run:
         )
         same: dict[int, str] = {}  # clips that have the content of another one of this run
         try:
-            with Readers(self._detector.config(), self._readers()) as readers:
+            with Readers(
+                self._detector.config() if self._needs_speech() else None, self._readers()
+            ) as readers:
                 readings = readers.read(clips, None if self.store is None else self._is_known)
                 for i, outcome in enumerate(pipeline.run(readings, self._is_wanted)):
                     if isinstance(outcome, Failure):
@@ -370,6 +373,11 @@ class _Run:
             if self._opened is not None:
                 self._opened.close()
         self._settle(clips, same)
+
+    def _needs_speech(self) -> bool:
+        """Whether anything depends on where speech is; a store keeps it."""
+        silence_s = self._options.leave_out_silence_s
+        return self.store is not None or silence_s is not None or any(map(looks_at_speech, self._names))
 
     def _readers(self) -> int:
         """Processes that decode: one keeps eight streams of a network busy; filter banks need all there are."""

@@ -46,7 +46,7 @@ class ReaderProcess:
     Parameters
     ----------
     detector
-        `Detector.config` of the detector that finds speech; None for a process that only gives samples.
+        `Detector.config` of the detector that finds speech; None takes all for speech.
 
     Raises
     ------

@@ -107,7 +107,8 @@ class Readers:
     Parameters
     ----------
     detector
-        `Detector.config` of the detector that finds speech; of those that Subtone knows by name.
+        `Detector.config` of the detector that finds speech, of those that Subtone knows by name; None takes all for
+        speech.
     workers
         Processes at most; they start with the reading, one a clip.
     held_s
@@ -121,8 +122,8 @@ class Readers:
     Failure(file='no-such-file.wav', message='no-such-file.wav: no such file', details='')
     """
 
-    def __init__(self, detector: Mapping[str, Any], workers: int, *, held_s: float = HELD_S) -> None:
-        self._detector = dict(detector)
+    def __init__(self, detector: Mapping[str, Any] | None, workers: int, *, held_s: float = HELD_S) -> None:
+        self._detector = None if detector is None else dict(detector)
         self._workers = max(1, workers)
         self._held_s = held_s
         self._lock = threading.Lock()

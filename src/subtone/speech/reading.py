@@ -65,10 +65,10 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], out: Out) -> None:
     while True:
         request = requests.get()
         try:
-            if detector is not None:
-                _read(request, detector, requests, out)
-            else:
+            if "version" in request:  # of a recording that was read before
                 _stream(request, out)
+            else:
+                _read(request, detector, requests, out)
         except Broken:
             raise
         except Exception as error:
@@ -77,7 +77,7 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], out: Out) -> None:
 
 
 def _read(
-    request: dict[str, Any], detector: Detector, requests: queue.SimpleQueue[dict[str, Any]], out: Out
+    request: dict[str, Any], detector: Detector | None, requests: queue.SimpleQueue[dict[str, Any]], out: Out
 ) -> None:
     """Find the speech of a clip; send it with the samples, or without them when they are too many."""
     file = request["file"]
