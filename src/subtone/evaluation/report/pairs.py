@@ -69,9 +69,8 @@ def title_of(run: Run, system: str) -> str:
 
 
 def base_of(run: Run) -> str:
-    """The system with the highest UA as other runs are compared with it: the mean over seeds, not their vote."""
-    base = run.best.removesuffix(VOTE)
-    return base if base in run.systems else run.best
+    """The system with the highest UA among means over seeds, as which runs are compared, and not as votes of seeds."""
+    return next((name for name in run.ranked if not name.endswith(VOTE)), run.best)
 
 
 def is_dependent(run: Run) -> bool:
