@@ -78,6 +78,14 @@ def is_dependent(run: Run) -> bool:
     return speaker_dependent(run.record["protocol"])
 
 
+def split_of(run: Run) -> str | None:
+    """A run's split in a word; None where nobody looked whether it keeps speakers apart, as with lists of others."""
+    if is_dependent(run):
+        return "speaker-dependent"
+    leaks = run.record["protocol"].get("leaks")  # kinds that were looked for and not found
+    return "speaker-disjoint" if isinstance(leaks, list) and "speaker" in leaks else None
+
+
 def folds_of(run: Run) -> tuple[str, ...]:
     """How a run's folds were made, by kind and number, one for each corpus that has its own; empty if not told."""
     protocol = run.record["protocol"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from subtone.evaluation.findings import Cell, HeatMap, Measure, Table, rows_of
 from subtone.evaluation.metrics import recalls, unweighted_accuracy
-from subtone.evaluation.report.pairs import PairedTest, is_dependent
+from subtone.evaluation.report.pairs import PairedTest, is_dependent, split_of
 from subtone.evaluation.report.read import Answers, Run
 from subtone.evaluation.scoring import Evaluation
 from subtone.evaluation.slices import Slices
@@ -56,7 +56,7 @@ def systems_table(runs: Sequence[Run], prefix: str) -> Table:
         for name, one in run.systems.items():
             start: list[Cell] = [name, run.name] if several else [name]
             if marked:
-                start.append("speaker-dependent" if is_dependent(run) else "speaker-disjoint")
+                start.append(split_of(run))
             scores = [percent(one.ua, one.ua_ci), percent(one.wa, one.wa_ci), percent(one.macro_f1)]
             rows.append([*start, *scores, one.n, f"{one.ci_units} {one.ci_unit}s", one.seeds])
     some = next(iter(runs[0].systems.values()))

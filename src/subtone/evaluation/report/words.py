@@ -67,7 +67,7 @@ def cautions_between(runs: Sequence[Run]) -> list[str]:
     heard = [run.name for run in runs if is_dependent(run)]
     if 0 < len(heard) < len(runs):
         told.append(
-            f"Speaker-dependent and speaker-disjoint runs stand side by side. In {_and(heard)}, clips were divided at "
+            f"Speaker-dependent runs stand beside others. In {_and(heard)}, clips were divided at "
             "random, so test speakers are heard in training; such figures are too high for new speakers. They are not "
             "comparable with those of the other runs, and no test is made between the two kinds."
         )
@@ -91,7 +91,8 @@ def between_runs(runs: Sequence[Run], tests: Sequence[PairedTest]) -> list[str]:
     kinds = [[run for run in runs if not is_dependent(run)], [run for run in runs if is_dependent(run)]]
     told = []
     for number, kind in enumerate(kinds):
-        among = ("", "speaker-disjoint ", "speaker-dependent ")[0 if not all(kinds) else number + 1]
+        split = ("without a speaker-dependent split", "with a speaker-dependent split")[number]
+        among = f" {split}" if all(kinds) else ""
         told += _ranked(kind, tests, among) if kind else []
     if any(run.best.endswith(VOTE) for run in runs):
         told.append("Between runs, systems count with the mean over seeds, not with their vote.")
@@ -118,9 +119,9 @@ def _ranked(runs: Sequence[Run], tests: Sequence[PairedTest], among: str) -> lis
     first, *others = sorted(runs, key=lambda run: -_sound(run.systems[base_of(run)].ua))
     best = f"{base_of(first)} with {_ua(first.systems[base_of(first)])}"
     if not others:
-        return [f"{first.name} is the only {among}run: {best}."]
+        return [f"{first.name} is the only run{among}: {best}."]
     told = [
-        f"Of {len(runs)} {among}runs, {first.name} has the highest UA: {best}; it is followed by "
+        f"Of {len(runs)} runs{among}, {first.name} has the highest UA: {best}; it is followed by "
         + _and([f"{run.name} ({_percent(run.systems[base_of(run)].ua)} %)" for run in others[:6]])
         + "."
     ]
