@@ -12,7 +12,7 @@ import numpy.typing as npt
 from subtone.evaluation import Comparison, compare, corrected
 from subtone.evaluation.findings import Cell, Curves, Findings, Measure, Series, Table, rows_of
 from subtone.studies.context import Context
-from subtone.studies.figures import Resampled, pooled_over, resampled_ua
+from subtone.studies.figures import Resampled, p_cell, pooled_over, resampled_ua
 from subtone.studies.layer_energy import FEWEST, RATIOS, Energies
 from subtone.studies.material import Material
 from subtone.studies.options import StudyOptions
@@ -158,8 +158,8 @@ def _ua_table(scope: str, ua: Resampled, layers: int) -> Table:
         f"UA (%) by layer, {scope}",
         ("layers", *SYSTEMS.values(), "GAP ‖ SAP − GAP (points)"),
         rows_of(rows),
-        "95 % intervals by resampling speakers. The best of the single layers in this table was chosen by its test, "
-        "and so is no result; the last row is.",
+        "95 % intervals by resampling speakers and seeds. The best of the single layers in this table was chosen by "
+        "its test, and so is no result; the last row is.",
     )
 
 
@@ -169,7 +169,7 @@ def _paired_table(tested: Mapping[tuple[str, str, str], Comparison]) -> Table:
         low, high = one.ci
         assert one.p_corrected is not None
         gain = Measure(100 * one.difference, 100 * low, 100 * high)
-        rows.append([corpus, SYSTEMS[system], which, gain, f"{one.p:.3f}", f"{one.p_corrected:.3f}"])
+        rows.append([corpus, SYSTEMS[system], which, gain, p_cell(one.p), p_cell(one.p_corrected)])
     return Table(
         "against-all-layers",
         "Against all layers side by side",
@@ -181,9 +181,8 @@ def _paired_table(tested: Mapping[tuple[str, str, str], Comparison]) -> Table:
 
 
 def _ua_curves(scope: str, ua: Resampled, layers: int) -> Curves:
-    every = tuple(range(layers))
     series = tuple(
-        _series(words, every, [ua.measure(_key(system, str(layer))) for layer in every])
+        _series(words, [ua.measure(_key(system, str(layer))) for layer in range(layers)])
         for system, words in SYSTEMS.items()
     )
     return Curves(
@@ -192,15 +191,16 @@ def _ua_curves(scope: str, ua: Resampled, layers: int) -> Curves:
         "layer",
         "UA (%)",
         series,
-        "Bands: 95 % intervals by resampling speakers.",
+        "Bands: 95 % intervals by resampling speakers and seeds.",
         (ua.values[_key("gap+sap", ALL)], "GAP ‖ SAP, all layers side by side"),
     )
 
 
-def _series(label: str, x: Sequence[float | str], measures: Sequence[Measure]) -> Series:
+def _series(label: str, measures: Sequence[Measure]) -> Series:
+    """A line over the layers, whose numbers are names: there is nothing between two of them."""
     return Series(
         label,
-        tuple(x),
+        tuple(map(str, range(len(measures)))),
         tuple(one.value for one in measures),
         tuple(one.low for one in measures),
         tuple(one.high for one in measures),
@@ -265,7 +265,7 @@ def _mix_curves(one: Found) -> Curves:
         f"{one.material.name}: weights of a learned mix of layers",
         "layer",
         "weight (%)",
-        tuple(_series(words, range(layers), _mix_measures(one, system)) for system, words in SYSTEMS.items()),
+        tuple(_series(words, _mix_measures(one, system)) for system, words in SYSTEMS.items()),
         "Bands: one standard deviation over folds and seeds.",
         (100 / layers, "all alike"),
     )
@@ -296,10 +296,7 @@ def _energy_curves(corpus: str, energies: Energies) -> Curves:
         f"{corpus}: speech over the rest of a clip, by layer",
         "layer",
         "speech over the rest (dB)",
-        tuple(
-            _series(one.words, range(energies.layers), energies.decibels(name))
-            for name, one in RATIOS.items()
-        ),
+        tuple(_series(one.words, energies.decibels(name)) for name, one in RATIOS.items()),
         "Bands: 95 % intervals by resampling speakers.",
         (0.0, "as much in both"),
     )
