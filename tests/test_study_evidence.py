@@ -10,7 +10,9 @@ INTERVAL = re.compile(r"[−+]?\d[\d.]* ?%? \([−\d][\d.]* to [−\d][\d.]*\)")
 
 
 def test_each_figure_with_an_interval_stands_in_a_result() -> None:
-    results = "\n".join(path.read_text(encoding="utf-8") for path in sorted(STUDY.glob("results/*/README.md")))
+    results = "\n".join(
+        path.read_text(encoding="utf-8") for path in sorted(STUDY.glob("results/*/README.md"))
+    )
     said = INTERVAL.findall((STUDY / "conclusions.md").read_text(encoding="utf-8").replace("\n", " "))
     assert len(said) > 15
     for figure in said:

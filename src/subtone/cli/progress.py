@@ -25,7 +25,7 @@ _LINE_S = 300.0
 
 @contextmanager
 def progress(
-    doing: str, *, show: bool = True, estimate: bool = True, lines: bool = False
+    doing: str, *, show: bool = True, estimate: bool = True, lines: bool = False, every_s: float = _LINE_S
 ) -> Iterator[Report]:
     """Show a bar as long as the block runs; it leaves no trace.
 
@@ -38,7 +38,9 @@ def progress(
     estimate
         Show the time remaining as the bar sees it; False where what is reported tells a better one.
     lines
-        Without a terminal, say what is under way in a line every five minutes: for what runs for hours.
+        Without a terminal, say what is under way in a line now and then: for what runs for hours.
+    every_s
+        How often that is, in seconds.
 
     Yields
     ------
@@ -46,7 +48,7 @@ def progress(
         To be called with (done, total).
     """
     if not (show and sys.stderr.isatty() and is_first()):
-        yield _lines() if show and lines and is_first() else _silent
+        yield _lines(every_s) if show and lines and is_first() else _silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -74,12 +76,12 @@ def _silent(done: float, total: float, doing: str = "") -> None:
     """Report to nobody."""
 
 
-def _lines() -> Report:
+def _lines(every_s: float) -> Report:
     last = time.monotonic()
 
     def report(done: float, total: float, doing: str = "") -> None:  # noqa: ARG001
         nonlocal last
-        if doing and time.monotonic() - last > _LINE_S:
+        if doing and time.monotonic() - last > every_s:
             last = time.monotonic()
             say(doing)
 

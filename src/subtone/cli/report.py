@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from subtone.cli.options import examples, flowing, named_paths
+from subtone.cli.outcome import say
 from subtone.cli.output import write
 
 EPILOG = examples(
@@ -60,4 +61,9 @@ def report(
         tables=None if tables is None else tables.expanduser(),
         overwrite=overwrite,
     )
+    if folders and "<audio" not in page.read_text(encoding="utf-8"):
+        say(
+            "no recording of a mistake was found in the folders named: the page has no sound; name the folder that the "
+            "run's corpus lies in"
+        )
     write(f"{page}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +90,7 @@ def run(
     from subtone.studies import run as studies
 
     target = Path("results") / f"study-{name}" if out is None else out.expanduser()
-    with progress("starting", lines=True, estimate=False) as report_done:
+    with _kept_is_told(target), progress("starting", lines=True, every_s=30.0, estimate=False) as report_done:
         folder, failed = studies.run(
             name,
             named_paths(corpus),
@@ -103,3 +105,13 @@ def run(
         say(sentence)
     write(f"{folder}\n")
     finish(failed, 1, what="parts of the study")
+
+
+@contextmanager
+def _kept_is_told(target: Path) -> Iterator[None]:
+    """Say to whom breaks a study off that nothing of it is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"finished cells are kept in {target}.work; the same command goes on from there")
+        raise

@@ -77,11 +77,12 @@ def refuse_if_no_study(folder: str | Path, *, overwrite: bool = False) -> None:
     if target.is_dir():
         if not any(target.iterdir()):
             return
-        if not overwrite:
+        study = (target / STUDY_MARK).is_file()
+        if study and not overwrite:
             raise UsageError(
                 f"{target}: the folder is not empty; name another, or pass --overwrite to replace a study"
             )
-        if not (target / STUDY_MARK).is_file():
+        if not study:
             raise UsageError(
                 f"{target}: no study's folder (it has no {STUDY_MARK}), so it is not replaced; name another"
             )

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -212,7 +213,9 @@ def read_metrics(folder: str | Path) -> tuple[dict[str, Any], dict[str, Evaluati
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; name the folder of a finished run") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not the metrics of a run ({type(error).__name__}: {error})") from None
+        raise UsageError(
+            f"{path}: not the metrics of a run, or damaged ({error}); copy it anew, or run the recipe again"
+        ) from None
 
 
 def fold_table(systems: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -248,7 +251,7 @@ def describe_environment(
     program = script.parent.name if script.name == "__main__.py" else script.name
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join([program, *sys.argv[1:]]) if command is None else command,
+        "command": shlex.join([program, *sys.argv[1:]]) if command is None else command,
         "seeds": [int(seed) for seed in seeds],
         "device": device,
         "python": platform.python_version(),

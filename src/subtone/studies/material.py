@@ -16,7 +16,7 @@ from safetensors import safe_open
 from subtone import corpora as corpora_room
 from subtone import protocols
 from subtone.audio import SAMPLE_RATE_HZ, load_audio
-from subtone.errors import SubtoneError, UsageError, nearest
+from subtone.errors import ProtocolError, SubtoneError, UsageError, nearest
 from subtone.extraction import clips_of
 from subtone.protocols import Split, speaker_ids
 from subtone.studies.cells import Cell, Earlier, Outcome
@@ -133,8 +133,16 @@ def gather(
     for label in options.classes or ():
         if label not in there:
             raise UsageError(f"classes: no corpus has the emotion {label!r}; {nearest(label, there)}")
-    for table in tables.values():  # told now, not when all is decoded
-        _divided(table, options)
+    for name, table in tables.items():  # told now, not when all is decoded
+        try:
+            _divided(table, options)
+        except ProtocolError as error:
+            fewer = (
+                f" (every = {options.every_of(name)} leaves {len(table)} clips)"
+                if options.every_of(name) > 1
+                else ""
+            )
+            raise UsageError(f"corpus {name!r}{fewer}: {error}") from None
     cells = {name: _waves_cell(name, table) for name, table in tables.items()}
     found, missing = run_cells(list(cells.values()), folder, jobs=jobs, on_progress=on_progress)
     if missing:

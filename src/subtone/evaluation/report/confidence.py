@@ -16,6 +16,7 @@ from subtone.evaluation.report.tables import percent
 
 SHOWN = 4  # systems, those with the highest UA
 STEPS = 20
+FEWEST = 5  # answers to a class, for a UA of some of the answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +64,15 @@ def coverage_curves(run: Run, prefix: str) -> list[Curves]:
         assert answers is not None
         shares, ua, wa = coverage(answers)
         for name, values in (("UA", ua), ("WA", wa)):
-            series[name].append(Series(one.system, tuple(shares.tolist()), tuple(values.tolist())))
+            told = [None if np.isnan(value) else value for value in values.tolist()]
+            series[name].append(Series(one.system, tuple(shares.tolist()), tuple(told)))
     if not series["UA"]:
         return []
-    note = (
-        "From right to left, the least probable answers are refused. UA is that of the classes still there."
-    )
+    note = "From right to left, the least probable answers are refused."
+    more = {"UA": f" Left out where a class has fewer than {FEWEST} answers to it left.", "WA": ""}
     return [
         Curves(f"{prefix}coverage-{name.lower()}", f"{name} of the surest answers", "answered (% of clips)",
-               f"{name} (%)", tuple(of), note)
+               f"{name} (%)", tuple(of), note + more[name])
         for name, of in series.items()
     ]  # fmt: skip
 
@@ -82,7 +83,8 @@ def coverage(answers: Answers) -> tuple[Floats, Floats, Floats]:
     Returns
     -------
     (shares, ua, wa)
-        ``(steps,)`` each, percent; the last step is all answers, where both equal those of the whole.
+        ``(steps,)`` each, percent; the last step is all answers, where both equal those of the whole. UA is NaN where a
+        class of the test has fewer than `FEWEST` answers left, and single clips would make it jump.
     """
     assert answers.scores is not None
     flat = answers.scores.reshape(-1, answers.scores.shape[-1])
@@ -91,12 +93,14 @@ def coverage(answers: Answers) -> tuple[Floats, Floats, Floats]:
     order = np.argsort(-flat.max(1), kind="stable")
     number = len(answers.labels)
     counts = np.unique(np.maximum(1, np.round(len(flat) * np.arange(1, STEPS + 1) / STEPS)).astype(int))
+    whole = np.bincount(truth, minlength=number)
     ua, wa = [], []
     for count in counts:
         kept = order[:count]
         support = np.bincount(truth[kept], minlength=number)
         hits = np.bincount(truth[kept], weights=right[kept], minlength=number)
-        ua.append(100 * float(unweighted_accuracy(hits, support)))
+        few = bool((support < np.minimum(whole, FEWEST)).any())
+        ua.append(np.nan if few else 100 * float(unweighted_accuracy(hits, support)))
         wa.append(100 * float(right[kept].mean()))
     return 100 * counts / len(flat), np.array(ua), np.array(wa)
 
@@ -123,17 +127,26 @@ def calibration_table(found: list[Surety], scaled: Mapping[str, Calibration], pr
     after = any(one.ece_after is not None for one in scaled.values())
     for one in found:
         told = scaled.get(one.system)
-        more = (None if told is None else percent(told.ece_after), _temperatures(told)) if after else ()
+        more: tuple[Cell, ...] = ()
+        if after:
+            scaled_error = None if told is None else percent(told.ece_after)
+            both = (
+                (None, None)
+                if told is None
+                else (f"{told.nll:.2f}", told.nll_after and f"{told.nll_after:.2f}")
+            )
+            more = (scaled_error, *both, _temperatures(told))
         error, over = 100 * one.reliability.error, 100 * (one.confidence - one.accuracy)
         rows.append((one.system, error, percent(one.confidence), percent(one.accuracy), over, *more))
     notes = list(dict.fromkeys(one.note for one in scaled.values()))
     return Table(
         f"{prefix}calibration", "Are the probabilities true?",
         ("system", "ECE (points)", "mean confidence %", "accuracy %", "too sure by (points)",
-         *(("ECE scaled (points)", "temperature, median of folds") if after else ())),
+         *(("ECE scaled (points)", "NLL (nats)", "NLL scaled", "temperature, median of folds") if after else ())),
         tuple(rows),
         note=" ".join([f"ECE: expected calibration error over {BINS} bins of equal width. Below zero: less sure than "
-                       "right.", *notes]),
+                       "right. NLL: mean negative log-likelihood of the truth; it may rise where the error falls.",
+                       *notes]),
     )  # fmt: skip
 
 
