@@ -51,7 +51,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "predict", "models", "extract", "pretrain", "train", "evaluate", "report", "doctor",
         "corpus list", "corpus check", "corpus export", "recipe list", "recipe show", "recipe run",
-        "intensity score", "intensity train",
+        "intensity score", "intensity train", "study list", "study show", "study run",
     }  # fmt: skip
 
 
