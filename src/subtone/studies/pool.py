@@ -209,7 +209,7 @@ class _Meter:
 def _duration(seconds: float) -> str:
     """Return a duration as one says it.
 
-    >>> _duration(40), _duration(400), _duration(8000)
+    >>> _duration(20), _duration(400), _duration(8000)
     ('under a minute', 'about 7 min', 'about 2 h 13 min')
     """
     minutes = round(seconds / 60)
