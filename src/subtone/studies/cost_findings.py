@@ -130,6 +130,8 @@ def findings_of(context: Context, options: StudyOptions, found: Sequence[Measure
             "systems of one engine took turns within a process. Compare systems sooner than engines.",
             "Spreads are quartiles over passes. What else the machine was doing is in them: CPU time suffers from it "
             "least, throughput most.",
+            "A folder of a minute of audio takes seconds, in which processes start and end: between such folders a few "
+            "percent are noise, whatever the quartiles say. Raise the setting seconds to tell them apart.",
             "The classifiers have random weights; what they cost does not depend on them.",
         ),
         tables=tuple(tables),
