@@ -254,3 +254,16 @@ def test_frames_that_would_not_fit_are_refused_before_any_work() -> None:
     check_memory("fbank:20", 3600.0)
     with pytest.raises(UsageError, match="networks=false"):
         check_memory("fbank:80", 2_000_000.0)
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_every_setting_of_a_study_is_explained_and_reads_back(name: str) -> None:
+    import yaml
+
+    shown = studies.show(name)
+    fields = studies.get(name).options.model_fields
+    for part in shown.split("\n\n"):
+        assert part.startswith("# "), part
+        assert len(part.splitlines()[0]) > 10, part
+    assert list(yaml.safe_load(shown)) == list(fields)
+    assert studies.get(name).options(**yaml.safe_load(shown)) == studies.get(name).options()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +53,7 @@ def get(name: str) -> Study:
 
 
 def show(name: str) -> str:
-    """Return the settings of a study and their values, as YAML.
+    """Return the settings of a study and their values, as YAML, each behind what it means.
 
     Raises
     ------
@@ -58,8 +61,29 @@ def show(name: str) -> str:
         If there is none of that name.
     """
     options = get(name).options()
-    text: str = yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    meanings = _meanings(type(options))
+    parts = []
+    for field, value in options.model_dump(mode="json").items():
+        comment = textwrap.fill(meanings.get(field, ""), 100, initial_indent="# ", subsequent_indent="# ")
+        parts.append(f"{comment}\n{yaml.safe_dump({field: value}, sort_keys=False, allow_unicode=True)}")
+    return "\n".join(parts)
+
+
+def _meanings(options: type[StudyOptions]) -> dict[str, str]:
+    """Return setting → what its class says of it."""
+    found: dict[str, str] = {}
+    for kind in options.__mro__:
+        names: list[str] = []
+        _, _, parameters = inspect.cleandoc(kind.__dict__.get("__doc__") or "").partition(
+            "Parameters\n----------\n"
+        )
+        for line in parameters.splitlines():
+            if line and not line.startswith(" "):
+                names = [name.strip() for name in line.split(",")]
+            for name in names if line.startswith(" ") else ():
+                found[name] = " ".join([found[name], line.strip()] if name in found else [line.strip()])
+    plain = {name: re.sub(r":\w+:`[~!]?([^`]*)`|`+([^`]*)`+", r"\1\2", text) for name, text in found.items()}
+    return plain
 
 
 def conclusions(folder: str | Path) -> tuple[str, ...]:
