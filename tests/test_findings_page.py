@@ -95,7 +95,7 @@ def test_only_a_study_is_replaced(tmp_path: Path) -> None:
     assert not (folder / "systems.csv").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("x")
-    with pytest.raises(UsageError, match="no study's folder"):
+    with pytest.raises(UsageError, match="no study folder"):
         write_findings(tmp_path / "other", FINDINGS, overwrite=True)
 
 

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from subtone.errors import UsageError
 from subtone.evaluation import findings_plots as plots
 from subtone.evaluation.findings import STUDY_MARK, Curves, Findings, HeatMap, Table
 from subtone.evaluation.report.exports import csv_text, markdown_text
-from subtone.evaluation.results import describe_environment, file_names, sweep, whole_folder, write_json
+from subtone.evaluation.results import (
+    describe_environment,
+    file_names,
+    refuse_if_taken,
+    sweep,
+    whole_folder,
+    write_json,
+)
 
 
 def write_findings(
@@ -66,28 +72,8 @@ def write_findings(
 
 
 def refuse_if_no_study(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Check before a long study that its folder can be written at the end.
-
-    Raises
-    ------
-    UsageError
-        If the folder exists and is not empty, or is a file; with ``overwrite``, if it is not that of a study.
-    """
-    target = Path(folder)
-    if target.is_dir():
-        if not any(target.iterdir()):
-            return
-        study = (target / STUDY_MARK).is_file()
-        if study and not overwrite:
-            raise UsageError(
-                f"{target}: the folder is not empty; name another, or pass --overwrite to replace a study"
-            )
-        if not study:
-            raise UsageError(
-                f"{target}: no study's folder (it has no {STUDY_MARK}), so it is not replaced; name another"
-            )
-    elif target.exists() or target.is_symlink():
-        raise UsageError(f"{target}: exists and is no folder; name another")
+    """Check before a long study that its folder can be written at the end; see `refuse_if_taken`."""
+    refuse_if_taken(folder, overwrite=overwrite, mark=STUDY_MARK, what="study")
 
 
 def _page(findings: Findings, environment: Mapping[str, Any], files: Mapping[str, str]) -> str:

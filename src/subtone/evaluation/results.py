@@ -168,25 +168,37 @@ def write_results(
     return target
 
 
-def refuse_if_taken(folder: str | Path, *, overwrite: bool = False) -> None:
+def refuse_if_taken(
+    folder: str | Path, *, overwrite: bool = False, mark: str = MARK, what: str = "result"
+) -> None:
     """Check before a long run that its result can be written at the end.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    overwrite
+        Whether an earlier result there may be replaced.
+    mark, what
+        The file that tells such a folder from any other, and what it is called.
 
     Raises
     ------
     UsageError
-        If the folder exists and is not empty, or is a file; with ``overwrite``, if it is no result folder.
+        If the folder exists and is not empty, or is a file; with ``overwrite``, if it holds something else.
     """
     target = Path(folder)
     if target.is_dir():
         if not any(target.iterdir()):
             return
+        if not (target / mark).is_file():
+            raise UsageError(
+                f"{target}: the folder is not empty and is no {what} folder (it has no {mark}), so it is not replaced; "
+                "name another"
+            )
         if not overwrite:
             raise UsageError(
-                f"{target}: the folder is not empty; name another, or pass --overwrite to replace a result"
-            )
-        if not (target / MARK).is_file():
-            raise UsageError(
-                f"{target}: no result folder (it has no {MARK}), so it is not replaced; name another"
+                f"{target}: the folder is not empty; name another, or pass --overwrite to replace the {what} in it"
             )
     elif target.exists() or target.is_symlink():
         raise UsageError(f"{target}: exists and is no folder; name another")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from subtone.acoustics.conditions import condition as acoustic_condition
-from subtone.acoustics.dilution import Filler, dilute
+from subtone.acoustics.dilution import FILLERS, Filler, dilute
 from subtone.acoustics.trimming import trim
 from subtone.speech import SpeechSegments
 
 Wave = npt.NDArray[np.float32]
 
-FILLERS: tuple[Filler, ...] = get_args(Filler)
 SNRS_DB = (20.0, 10.0, 0.0)
 SHARES = (1.0, 0.75, 0.5, 0.25)
 #: What is left where there are no recordings of sounds.

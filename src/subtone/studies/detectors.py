@@ -19,7 +19,7 @@ from subtone.speech import get_detector
 from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
-from subtone.studies.context import Context, Made, Study, failures
+from subtone.studies.context import Context, Made, Study
 from subtone.studies.figures import (
     Examined,
     Resampled,
@@ -67,6 +67,11 @@ class _Corpus:
     heard: Mapping[str, WorkCell]
     systems: Mapping[tuple[str, str], WorkCell]
 
+    @property
+    def cells(self) -> tuple[WorkCell, ...]:
+        """Of its conditions, and of the systems on them."""
+        return (*self.heard.values(), *self.systems.values())
+
 
 def candidates() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return name → configuration of the detectors to try, and those that are not installed, with the reason.
@@ -96,21 +101,10 @@ def make(context: Context) -> Made:
     tried, lacking = candidates()
     if DEFAULT not in tried:
         raise UsageError(f"the default detector cannot be opened: {lacking['silero']}")
-    materials = context.gather()
-    cells = [one.waves for one in materials]
-    if options.sounds is not None:
-        cells.append(sounds_cell(options.sounds, options.seed))
-    planned = [_plan(context, options, material, tried) for material in materials]
-    for one in planned:
-        cells += [*one.heard.values(), *one.systems.values()]
-    earlier, missing = context.run(cells)
-    bad = {one.cell for one in missing}
-    whole = [one for one in planned if not bad & {cell.name for cell in one.systems.values()}]
-    if not whole:
-        raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
-    return Made(
-        _findings(context, options, whole, tried, lacking, earlier), failures(materials, missing, earlier)
-    )
+    basis = [] if options.sounds is None else [sounds_cell(options.sounds, options.seed)]
+    planned = [_plan(context, options, material, tried) for material in context.gather()]
+    whole, earlier, failed = context.run_planned(planned, basis)
+    return Made(_findings(context, options, whole, tried, lacking, earlier), failed)
 
 
 def heard_conditions(options: DetectorOptions) -> list[Condition]:

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from subtone.errors import UsageError
 from subtone.evaluation import holm
 from subtone.studies.attentive import NETWORKS, network_cell
 from subtone.studies.cells import Cell, Earlier
 from subtone.studies.conditions import Condition, dilutions
-from subtone.studies.context import Context, Made, Study, failures
+from subtone.studies.context import Context, Made, Study
 from subtone.studies.dilution_findings import (
     CONTESTS,
     TRAININGS,
@@ -67,18 +66,9 @@ def make(context: Context) -> Made:
     """Make the study."""
     options = context.options
     assert isinstance(options, DilutionOptions)
-    materials = context.gather()
-    cells = [one.waves for one in materials]
-    if options.sounds is not None:
-        cells.append(sounds_cell(options.sounds, options.seed))
-    planned = [_plan(context, options, material) for material in materials]
-    for one in planned:
-        cells += one.cells
-    earlier, missing = context.run(cells)
-    bad = {one.cell for one in missing}
-    whole = [one for one in planned if not bad & {cell.name for cell in one.cells}]
-    if not whole:
-        raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
+    basis = [] if options.sounds is None else [sounds_cell(options.sounds, options.seed)]
+    planned = [_plan(context, options, material) for material in context.gather()]
+    whole, earlier, failed = context.run_planned(planned, basis)
     conditions, examined = whole[0].conditions, [_examined(one, earlier) for one in whole]
     findings = findings_of(
         {
@@ -92,7 +82,7 @@ def make(context: Context) -> Made:
         limits=context.taught([one.material for one in whole]),
         settings={"upstream": context.upstream, **options.model_dump(mode="json")},
     )
-    return Made(findings, failures(materials, missing, earlier))
+    return Made(findings, failed)
 
 
 def _plan(context: Context, options: DilutionOptions, material: Material) -> _Corpus:

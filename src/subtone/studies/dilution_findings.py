@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,16 +143,22 @@ def _ua_table(
     )
 
 
+def _quarter_rows(
+    conditions: Sequence[Condition], figures: Callable[[Training, Sequence[str]], Sequence[Cell]]
+) -> list[list[Cell]]:
+    """One row a filler and training, of what is told of clips that are a quarter speech."""
+    return [
+        [group, _name_of(training), *figures(training, members)]
+        for group, members in _groups(conditions).items()
+        for training in TRAININGS
+    ]
+
+
 def _loss_table(
     short: str, scope: str, found: Resampled, systems: Sequence[str], conditions: Sequence[Condition]
 ) -> Table:
     """UA lost between clips that are all speech and those that are a quarter speech, mean over conditions."""
-    rows: list[list[Cell]] = []
-    for group, members in _groups(conditions).items():
-        for training in TRAININGS:
-            rows.append(
-                [group, _name_of(training), *(_loss(found, system, training, members) for system in systems)]
-            )
+    rows = _quarter_rows(conditions, lambda *where: [_loss(found, system, *where) for system in systems])
     return Table(
         f"loss-{short}",
         f"UA lost (points) at 25 % speech, {scope}",
@@ -167,12 +173,7 @@ def _share_table(
 ) -> Table:
     """The same as shares of what GAP loses."""
     beside = [system for system in systems if system != "gap"]
-    rows: list[list[Cell]] = []
-    for group, members in _groups(conditions).items():
-        for training in TRAININGS:
-            rows.append(
-                [group, _name_of(training), *(_share(found, system, training, members) for system in beside)]
-            )
+    rows = _quarter_rows(conditions, lambda *where: [_share(found, system, *where) for system in beside])
     return Table(
         f"share-of-loss-{short}",
         f"UA lost at 25 % speech as a share of what GAP loses (%), {scope}",

@@ -16,7 +16,7 @@ from subtone.errors import UsageError
 from subtone.protocols import Fold
 from subtone.studies.cells import Cell, Earlier, Outcome
 from subtone.studies.conditions import Condition
-from subtone.studies.context import Context, Made, Study, failures
+from subtone.studies.context import Context, Made, Study
 from subtone.studies.hearing import Hearing
 from subtone.studies.layer_energy import STATISTICS, SUMS, energy_cell, resampled_energies
 from subtone.studies.layer_findings import ALL, MIX, PICKED, SYSTEMS, Found, findings_of
@@ -45,15 +45,10 @@ def make(context: Context) -> Made:
         raise UsageError(
             f"upstream {context.upstream}: has one layer, and this study compares layers; name one with two or more"
         )
-    materials = context.gather()
-    planned = [_plan(context, material, layers) for material in materials]
-    earlier, missing = context.run([cell for one in planned for cell in (one.material.waves, *one.cells)])
-    bad = {one.cell for one in missing}
-    whole = [one for one in planned if not bad & {cell.name for cell in one.cells}]
-    if not whole:
-        raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
+    planned = [_plan(context, material, layers) for material in context.gather()]
+    whole, earlier, failed = context.run_planned(planned)
     found = [_read(one.material, layers, options, earlier) for one in whole]
-    return Made(findings_of(context, layers, found), failures(materials, missing))
+    return Made(findings_of(context, layers, found), failed)
 
 
 def _cell_name(material: Material, system: str, which: str) -> str:

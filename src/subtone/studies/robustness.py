@@ -12,7 +12,7 @@ from subtone.evaluation.findings import Cell, Findings, HeatMap, Measure, Table,
 from subtone.studies.cells import Cell as WorkCell
 from subtone.studies.cells import Earlier
 from subtone.studies.conditions import Condition
-from subtone.studies.context import Context, Made, Study, failures
+from subtone.studies.context import Context, Made, Study
 from subtone.studies.figures import (
     Examined,
     Resampled,
@@ -50,25 +50,20 @@ class _Corpus:
     heard: Mapping[str, WorkCell]
     systems: Mapping[str, WorkCell]
 
+    @property
+    def cells(self) -> tuple[WorkCell, ...]:
+        """Of its conditions, and of the systems on them."""
+        return (*self.heard.values(), *self.systems.values())
+
 
 def make(context: Context) -> Made:
     """Make the study."""
     options = context.options
     assert isinstance(options, RobustnessOptions)
     chosen, unavailable = choose(options.conditions)
-    materials = context.gather()
-    planned = [_plan(context, material, chosen) for material in materials]
-    cells = [one.waves for one in materials]
-    for one in planned:
-        cells += [*one.heard.values(), *one.systems.values()]
-    earlier, missing = context.run(cells)
-    bad = {one.cell for one in missing}
-    whole = [one for one in planned if not bad & {cell.name for cell in one.systems.values()}]
-    if not whole:
-        raise UsageError(f"no corpus could be finished; the first: {missing[0].cell}: {missing[0].message}")
-    return Made(
-        _findings(context, whole, chosen, unavailable, earlier), failures(materials, missing, earlier)
-    )
+    planned = [_plan(context, material, chosen) for material in context.gather()]
+    whole, earlier, failed = context.run_planned(planned)
+    return Made(_findings(context, whole, chosen, unavailable, earlier), failed)
 
 
 def choose(names: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
